@@ -1,0 +1,127 @@
+"""Projects, plans, phases and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from holdfast.domain.budget import Budget
+from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
+
+
+class PhaseMode(StrEnum):
+    SEQUENTIAL = "sequential"
+    PARALLEL = "parallel"
+    MANUAL = "manual"
+
+
+class GateName(StrEnum):
+    """Gates that a plan file may switch on."""
+
+    PLAN = "plan"
+    RESULT = "result"
+
+
+class GateOrder(StrEnum):
+    APPROVE_THEN_REVIEW = "approve_then_review"
+    REVIEW_THEN_APPROVE = "review_then_approve"
+
+
+class PauseMode(StrEnum):
+    """How a plan stops: `drain` lets running tasks finish, `interrupt` stops them at once."""
+
+    DRAIN = "drain"
+    INTERRUPT = "interrupt"
+
+
+class ApprovalKind(StrEnum):
+    PLAN = "plan"
+    RESULT = "result"
+    TASK = "task"
+    PHASE = "phase"
+    PERMISSION = "permission"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A git repository that Holdfast works on."""
+
+    id: str
+    number: int
+    slug: str
+    path: str
+    default_branch: str
+    settings: Mapping[str, object]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The top-level piece of work in a project.
+
+    `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
+    `stop` is what a person asked for and the engine has not carried out yet.
+    """
+
+    id: str
+    number: int
+    project_id: str
+    slug: str
+    title: str
+    description: str
+    status: PlanStatus
+    stage: PlanStage
+    pause_reason: PauseReason | None
+    stop: PauseMode | None
+    cancel_requested: bool
+    run: int
+    branch: str
+    base_commit: str
+    gates: tuple[GateName, ...]
+    gate_order: GateOrder
+    review: bool
+    verify: tuple[str, ...]
+    budget: Budget
+    variables: Mapping[str, str]
+    spec: str
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """An ordered group of tasks. `position` starts at 0 and is unique in its plan."""
+
+    id: str
+    plan_id: str
+    position: int
+    title: str
+    mode: PhaseMode
+    pause_after: bool
+    when: str
+    status: PhaseStatus
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One gate: a place where a person decides."""
+
+    id: str
+    number: int
+    plan_id: str
+    kind: ApprovalKind
+    status: ApprovalStatus
+    title: str
+    phase_id: str | None
+    task_id: str | None
+    opened_at: datetime
+    decided_at: datetime | None = None
+    decided_by: str = ""
+    comment: str = ""
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
