@@ -1,0 +1,16 @@
+"""The verbs (change) and the views (read). Every surface parses, calls one of them, renders; no surface has a rule.
+
+    wire.py       opens the parts; the only place that chooses concrete classes
+    document.py   any view as plain JSON values with stable keys
+    projects.py   init, find the project of a folder
+    plans.py      create, execute, pause, resume, cancel, edit, export, merge
+    tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
+    approvals.py  the gates and their decisions
+    steps.py      list, show, compare, log, export, import
+    history.py    timeline
+    execution.py  work on plans in this process and follow them
+    database.py   migrate, backup, restore, check, stats
+
+A verb takes a `House` first, does what it says in one transaction, and gives the changed thing. Errors are those of
+`holdfast.errors`.
+"""

@@ -46,12 +46,16 @@ class ApprovalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A git repository that Holdfast works on."""
+    """A git repository that Holdfast works on.
+
+    `home` is the id of the data folder that holds its vault and worktrees: only workers of that folder run its plans.
+    """
 
     id: str
     number: int
     slug: str
     path: str
+    home: str
     default_branch: str
     settings: Mapping[str, object]
     created_at: datetime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from holdfast.domain.budget import Budget
@@ -16,7 +16,8 @@ class Executor(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why a step failed; `merge_conflict` and `timeout` are not retried unless the task says so."""
+    """Why a step failed: by its command, its checks, its time limit, its merge, the loss of its run, its start,
+    or (`internal`) because Holdfast could not do its own part: the worktree, the commit, the checkpoint."""
 
     EXIT = "exit"
     VERIFY = "verify"
@@ -24,6 +25,11 @@ class FailureKind(StrEnum):
     MERGE_CONFLICT = "merge_conflict"
     LOST = "lost"
     START = "start"
+    INTERNAL = "internal"
+
+
+# A conflict comes back with each attempt on the same commits; a person (or a retry by hand) decides.
+NEVER_RETRIED = frozenset({FailureKind.MERGE_CONFLICT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +72,25 @@ class Task:
     error: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """How long to wait before the next attempt: exponential from `base_seconds`, at most `max_seconds`."""
+
+    base_seconds: float
+    max_seconds: float
+
+
+def after_failure(
+    task: Task, failure: FailureKind, rule: RetryRule, *, now: datetime, jitter: float
+) -> tuple[TaskStatus, datetime | None]:
+    """Gives what a task becomes after its attempt failed: retrying and from when, or failed.
+
+    The wait doubles with each attempt; `jitter` in [0, 1) takes up to half of it away, so that tasks that failed
+    together do not come back together.
+    """
+    if not task.retryable or failure in NEVER_RETRIED or task.attempt >= task.max_attempts:
+        return TaskStatus.FAILED, None
+    wait = min(rule.base_seconds * 2 ** max(0, task.attempt - 1), rule.max_seconds)
+    return TaskStatus.RETRYING, now + timedelta(seconds=wait * (1 - jitter / 2))

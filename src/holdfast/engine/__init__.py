@@ -1,0 +1,16 @@
+"""The engine: durable workflows that run plans, on DBOS Transact. Only this room imports `dbos`.
+
+Our tables say what is true of the work; DBOS's tables only say which workflow is where. So a workflow takes ids, reads
+our tables, and decides from them. Whatever a step does can be done again: it looks whether it is done, does it, and
+records it, fenced by the task's claim.
+
+    queues.py     names of queues and workflows; enqueue and wake inside a transaction of ours
+    places.py     where things lie in the data folder
+    runtime.py    what a worker's workflows work with: database, settings, workspaces
+    workspace.py  vaults and worktrees of plans and tasks; commits and checkpoints made of them
+    plan_run.py   the driver of one plan: walks the stages, starts tasks, merges, pauses, completes
+    task_run.py   one run of one attempt of a task: prepare, execute, seal
+    control.py    carries stop requests and reached budgets to what runs in this worker
+    recovery.py   takes over the work of dead workers and restarts what has no live workflow
+    worker.py     a process that executes: takes its lock, launches DBOS, stops
+"""

@@ -1,0 +1,43 @@
+"""Git: the user's repository (read), the vault (written) and the worktrees that agents work in.
+
+Contract: only this folder runs git, and only through `git.py`, which no repository can make run a program. What the
+user has in their checkout, index, refs, stash, hooks and configuration is never written, but for `export_branch`.
+`Snapshot.tree` is every file that is not ignored, byte for byte; `Worktree.set_tree` gives exactly it back and destroys
+nothing that no snapshot has. Whatever `Vault` returns as written has reached the disk. A kill at any instant leaves
+either the old state or the new one, or something that the same call finishes. All calls block; run them in threads.
+
+Errors: `UserError` kinds for what the user can put right, `GitError` (a `StepError`) for a failing git, `GitDiskError`
+(an `InfraError`) for the disk or system, `Corruption` for stored data that is not what was written.
+"""
+
+from __future__ import annotations
+
+from holdfast.vcs.checkpoint import Snapshot
+from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
+from holdfast.vcs.git import GitDiskError, GitError
+from holdfast.vcs.measure import Change, measure
+from holdfast.vcs.refs import RefMoved
+from holdfast.vcs.repository import RepositoryState, inspect, resolve
+from holdfast.vcs.vault import MergeResult, Vault
+from holdfast.vcs.worktree import Limits, Worktree
+
+__all__ = [
+    "Change",
+    "Diff",
+    "DiffLimits",
+    "FileDiff",
+    "GitDiskError",
+    "GitError",
+    "Hunk",
+    "Limits",
+    "MergeResult",
+    "RefMoved",
+    "RepositoryState",
+    "Snapshot",
+    "Vault",
+    "Worktree",
+    "diff",
+    "inspect",
+    "measure",
+    "resolve",
+]

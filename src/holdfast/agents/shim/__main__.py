@@ -1,0 +1,11 @@
+"""Starts the shim: `python -I -S __main__.py <run folder> <lock descriptor>` (see `__init__.py` beside it)."""
+
+import sys
+
+# Appended, not put first: nothing beside us may shadow the standard library. `-I` gives no path of our own, and as an
+# imported package the rest is read from its cached bytecode, where a script is compiled at every start.
+sys.path.append(__file__.rpartition("/shim/")[0])
+
+from shim.run import main  # pyright: ignore[reportMissingImports]
+
+main(sys.argv[1], int(sys.argv[2]))

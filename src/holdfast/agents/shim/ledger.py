@@ -1,0 +1,142 @@
+"""Writes the journal: one JSON record per line, numbered from 1, bounded, whole lines only."""
+
+from __future__ import annotations
+
+import binascii
+import os
+import time
+
+from . import lean
+
+TAIL_BYTES = 16 << 10
+_ENVELOPE_BYTES = 256
+_WORST_ESCAPE = 6
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+
+
+class Full(Exception):
+    """The journal can no longer be written, so what the command says and how it ends would be lost."""
+
+
+class Ledger:
+    """Appends records to a new journal; after `limit` bytes, output is cut with one `truncated` record.
+
+    Beyond the limit the last 16 KiB of output are remembered and written before the exit record: that is where
+    a failing command says why. Control records (started, timeout, stopping, truncated, exit) are always written.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        self._limit = limit
+        self._partial: dict[str, bytes] = {}
+        self._tail: list[tuple[str, bytes]] = []
+        self.n = 0
+        self.truncated = False
+        self.dropped_bytes = 0
+        # From here on the file's existence is durable: after a power cut nobody takes this run for one that never ran.
+        try:
+            os.fsync(self._file)
+            folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(folder)
+            os.close(folder)
+        except OSError:
+            os.unlink(path)
+            raise
+
+    def record(self, kind: str, **fields: object) -> None:
+        """Appends one control record. Raises `Full`."""
+        self._append(self._line(kind, fields))
+
+    def stream(self, kind: str, chunk: bytes, **fields: object) -> None:
+        """Appends what passed through a stream of the command, as text where it is UTF-8. Raises `Full`."""
+        if self.truncated:
+            self._drop(kind, chunk)
+            return
+        chunk = self._partial.pop(kind, b"") + chunk
+        whole, rest = _split_character(chunk)
+        if rest:
+            self._partial[kind] = rest
+        if whole:
+            self._bounded(kind, whole, fields)
+
+    def close_stream(self, kind: str) -> None:
+        """Writes the bytes of an unfinished character that the stream ended with."""
+        rest = self._partial.pop(kind, b"")
+        if rest:
+            self._bounded(kind, rest, {})
+
+    def seal(self, **fields: object) -> None:
+        """Appends the exit record; on return it is durable. Raises `Full`."""
+        for kind in list(self._partial):
+            self.close_stream(kind)
+        for kind, chunk in self._tail:
+            self.dropped_bytes -= len(chunk)
+            self._append(self._line(kind, {"after_gap": True, **_payload(chunk)}))
+        before = self._size
+        self.record("exit", **fields, dropped_bytes=self.dropped_bytes)
+        lean.failpoint("shim.exit_written")
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise Full(f"the exit record could not be made durable: {error}") from error
+
+    def _bounded(self, kind: str, chunk: bytes, fields: dict[str, object]) -> None:
+        line = self._line(kind, {**fields, **_payload(chunk)})
+        if self._size + len(line) <= self._limit:
+            self._append(line)
+            return
+        self.n -= 1
+        room = max(0, (self._limit - self._size - _ENVELOPE_BYTES) // _WORST_ESCAPE)
+        kept, _ = _split_character(chunk[:room])
+        if kept:
+            self._append(self._line(kind, {**fields, **_payload(kept)}))
+        self.record("truncated", limit_bytes=self._limit)
+        self.truncated = True
+        self._drop(kind, chunk[len(kept) :])
+        for other, rest in self._partial.items():
+            self._drop(other, rest)
+        self._partial.clear()
+
+    def _drop(self, kind: str, chunk: bytes) -> None:
+        self.dropped_bytes += len(chunk)
+        if kind == "stdin":
+            return
+        if self._tail and self._tail[-1][0] == kind:
+            chunk = self._tail.pop()[1] + chunk
+        self._tail.append((kind, chunk[-TAIL_BYTES:].lstrip(_CONTINUATION_BYTES)))
+        while sum(len(chunk) for _, chunk in self._tail[1:]) > TAIL_BYTES:
+            del self._tail[0]
+
+    def _line(self, kind: str, fields: dict[str, object]) -> bytes:
+        self.n += 1
+        return lean.dumps({"n": self.n, "at": round(time.time(), 6), "kind": kind, **fields})
+
+    def _append(self, line: bytes) -> None:
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise Full(f"the journal could not be written: {error}") from error
+        self._size += len(line)
+
+
+def _split_character(chunk: bytes) -> tuple[bytes, bytes]:
+    """Splits off an unfinished UTF-8 character at the end, so that a read in its middle does not make it binary."""
+    for length in range(1, min(3, len(chunk)) + 1):
+        byte = chunk[-length]
+        if byte & 0xC0 == 0x80:
+            continue
+        wanted = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return (chunk[:-length], chunk[-length:]) if wanted > length else (chunk, b"")
+    return chunk, b""
+
+
+def _payload(chunk: bytes) -> dict[str, object]:
+    try:
+        return {"text": chunk.decode()}
+    except UnicodeDecodeError:
+        return {"base64": binascii.b2a_base64(chunk, newline=False).decode()}

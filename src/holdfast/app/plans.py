@@ -1,0 +1,246 @@
+"""Verbs and views of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from holdfast import clock
+from holdfast.app import projects
+from holdfast.app.wire import House
+from holdfast.domain import dependencies
+from holdfast.domain.budget import Usage
+from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
+from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
+from holdfast.domain.step import Step
+from holdfast.domain.task import Executor, Task
+from holdfast.domain.transitions import PLAN_EXECUTING, ApprovalStatus, PlanStatus
+from holdfast.engine.ending import cancel_open
+from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
+from holdfast.store import Metric, Page, approvals, metrics, plans, steps
+from holdfast.store import projects as project_rows
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan with all that belongs to it, as of one moment."""
+
+    plan: Plan
+    project: Project
+    phases: tuple[Phase, ...]
+    tasks: tuple[Task, ...]
+    gates: tuple[Approval, ...]
+    steps: tuple[Step, ...]
+    usage: Usage
+    critical_path: tuple[str, ...]
+    groups: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+def read_file(house: House, path: Path) -> PlanFile:
+    """Gives the plan file at `path`; raises one `UsageError` that lists every mistake with its line and column."""
+    limit = house.settings.plan_file_max_bytes
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no plan file {path}", hint="name an existing YAML file") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise UsageError(f"the plan file {path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise InfraError(f"the plan file {path} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise UsageError(f"the plan file {path} is larger than {limit} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the plan file {path} is not UTF-8 text (byte {error.start})") from error
+    return parse(text, source=str(path))
+
+
+def create(
+    house: House,
+    project: Project,
+    file: PlanFile,
+    *,
+    base: str = "",
+    variables: Mapping[str, str] | None = None,
+) -> Plan:
+    """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs."""
+    if variables:
+        unknown = sorted(set(variables) - set(file.variables))
+        if unknown:
+            known = ", ".join(sorted(file.variables)) or "none"
+            raise UsageError(f"the plan has no variable {unknown[0]!r}", hint=f"its variables: {known}")
+        file = replace(file, variables={**file.variables, **variables})
+    commit = projects.start_commit(project, base or file.base)
+    plan, phases, new_tasks = to_domain(file, ids=clock.new_id, project_id=project.id, created_at=clock.now())
+    plan = replace(plan, base_commit=commit)
+    with house.database.transaction() as connection:
+        stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
+    return stored
+
+
+def execute(house: House, plan_id: str) -> Plan:
+    """Starts a draft: its state and its durable driver are written in one transaction."""
+    with house.database.read() as connection:
+        refuse_missing_agents(plans.tasks_of(connection, plan_id))
+    return _start(house, plan_id, (PlanStatus.DRAFT,), "executed", "it has been started already: holdfast resume")
+
+
+def resume(house: House, plan_id: str) -> Plan:
+    """Lets a paused or failed plan go on where it is; one that runs is left alone."""
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        refuse_missing_agents(plans.tasks_of(connection, plan_id))
+    if plan.status in PLAN_EXECUTING:
+        return _take_back_stop(house, plan_id)
+    return _start(house, plan_id, (PlanStatus.PAUSED, PlanStatus.FAILED), "resumed", "start it: holdfast plan execute")
+
+
+def _start(house: House, plan_id: str, sources: tuple[PlanStatus, ...], subtype: str, hint: str) -> Plan:
+    engine = house.engine
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.status not in sources:
+            raise IllegalState(f"P{plan.number} is {plan.status}", hint=hint)
+        refuse_foreign(house, project_rows.get(connection, plan.project_id))
+        plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": subtype})
+        plan = plans.set_fields(connection, plan.id, run=plan.run + 1, stop=None, error="")
+        engine.start_plan(connection, house.places.home, plan.id, plan.run)
+        return plan
+
+
+def _take_back_stop(house: House, plan_id: str) -> Plan:
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.stop is None:
+            return plan
+        house.engine.wake_plan(connection, plan.id, plan.run)
+        return plans.set_fields(connection, plan.id, stop=None)
+
+
+def pause(house: House, plan_id: str, mode: PauseMode) -> Plan:
+    """Asks a plan to stop: `drain` lets running tasks finish, `interrupt` stops them; it is paused when they have."""
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.status is PlanStatus.PAUSED:
+            return plan
+        if plan.status not in PLAN_EXECUTING:
+            raise IllegalState(f"P{plan.number} is {plan.status}: there is nothing to pause")
+        house.engine.wake_plan(connection, plan.id, plan.run)
+        if plan.stop is PauseMode.INTERRUPT:
+            return plan
+        plans.tell(connection, plan, "pause_requested", house.actor, {"mode": mode})
+        return plans.set_fields(connection, plan.id, stop=mode)
+
+
+def cancel(house: House, plan_id: str) -> Plan:
+    """Ends a plan for good; what runs is stopped first, its work stays in its checkpoints."""
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.status is PlanStatus.CANCELLED:
+            return plan
+        if plan.status in PLAN_EXECUTING:
+            house.engine.wake_plan(connection, plan.id, plan.run)
+            plans.tell(connection, plan, "cancel_requested", house.actor, {})
+            return plans.set_fields(connection, plan.id, cancel_requested=True)
+        return cancel_open(connection, plan, actor=house.actor)
+
+
+def refuse_missing_agents(all_tasks: tuple[Task, ...]) -> None:
+    """Raises `Unavailable` if a task needs an agent: this version runs commands."""
+    missing = [task for task in all_tasks if task.executor is Executor.AGENT]
+    if missing:
+        named = missing[0].agent or "an agent"
+        raise Unavailable(
+            f"T{missing[0].number} ({missing[0].key}) needs {named}, and no coding agent is available",
+            hint="give the task a `run:` command instead of `instructions:`",
+            code="agent_missing",
+        )
+
+
+def refuse_foreign(house: House, project: Project) -> None:
+    if project.home != house.places.home:
+        raise IllegalState(
+            f"the project {project.slug} lives in another data folder ({project.home})",
+            hint="use the machine and HOLDFAST_DATA where it was registered",
+            code="foreign_home",
+        )
+
+
+def show(house: House, plan_id: str) -> PlanView:
+    """Gives a plan with its phases, tasks, open gates and steps, all of one moment."""
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        phases = tuple(plans.phases_of(connection, plan_id))
+        all_tasks = tuple(plans.tasks_of(connection, plan_id))
+        return PlanView(
+            plan=plan,
+            project=project_rows.get(connection, plan.project_id),
+            phases=phases,
+            tasks=all_tasks,
+            gates=tuple(approvals.list_(connection, plan_id=plan_id, status=ApprovalStatus.OPEN).items),
+            steps=tuple(steps.of_plan(connection, plan_id)),
+            usage=steps.usage(connection, plan_id=plan_id, now=clock.now()),
+            critical_path=dependencies.critical_path(all_tasks, {}),
+            groups=dependencies.parallel_groups(phases, all_tasks),
+        )
+
+
+def find(house: House, reference: str) -> str:
+    """Gives the id of the plan that `reference` names; without one, of the newest plan."""
+    with house.database.read() as connection:
+        if reference:
+            return plans.find(connection, reference)
+        newest = plans.list_(connection, limit=1).items
+    if not newest:
+        raise UsageError("there is no plan yet", hint="run one: holdfast run plan.yaml")
+    return newest[0].id
+
+
+def list_(
+    house: House, *, status: PlanStatus | None = None, project_id: str | None = None, limit: int = 50, cursor: str = ""
+) -> Page[Plan]:
+    with house.database.read() as connection:
+        return plans.list_(connection, status=status, project_id=project_id, limit=limit, cursor=cursor or None)
+
+
+def unfinished(house: House) -> tuple[Plan, ...]:
+    """Gives the plans that run, wait or are paused."""
+    states = (PlanStatus.RUNNING, PlanStatus.WAITING, PlanStatus.PAUSED)
+    with house.database.read() as connection:
+        found = [plan for state in states for plan in plans.list_(connection, status=state, limit=1000).items]
+    return tuple(sorted(found, key=lambda plan: plan.number))
+
+
+def export(house: House, plan_id: str) -> str:
+    """Gives the plan as a plan file, as it is now (with edits made since it was read)."""
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        return render(from_domain(plan, plans.phases_of(connection, plan_id), plans.tasks_of(connection, plan_id)))
+
+
+def measurements(house: House, plan_id: str) -> tuple[Metric, ...]:
+    """Gives what was measured while the plan ran, per plan and per step."""
+    with house.database.read() as connection:
+        return metrics.of_plan(connection, plan_id)
+
+
+def merge(house: House, plan_id: str, *, branch: str = "") -> str:
+    """Writes the plan's branch into the user's repository as `branch` (default: the same name); gives the name.
+
+    The checkout, the index and the branch that is checked out are not touched; another branch of that name is never
+    overwritten unless the plan's commits contain it.
+    """
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        project = project_rows.get(connection, plan.project_id)
+    refuse_foreign(house, project)
+    if plan.run == 0:
+        raise IllegalState(f"P{plan.number} has not run yet: it has no branch", hint="holdfast plan execute")
+    name = branch or plan.branch
+    house.workspaces.vault(project).export_branch(Path(project.path), plan.branch, name)
+    with house.database.transaction() as connection:
+        plans.tell(connection, plan, "merged", house.actor, {"branch": name})
+    return name

@@ -1,0 +1,116 @@
+"""Views of steps, and their export and import as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from holdfast.app import tasks
+from holdfast.app.wire import House
+from holdfast.domain.plan import Project
+from holdfast.domain.step import Step, state
+from holdfast.domain.task import Task
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import Imported, LogLine, Page, logs, step_lines, steps
+from holdfast.store import tasks as task_rows
+from holdfast.vcs import Diff
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step with its task and the state that follows from its fields."""
+
+    step: Step
+    state: str
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class StepDiff:
+    """Two steps side by side: the code after each, and the fields in which they differ as (first, second)."""
+
+    code: Diff
+    fields: Mapping[str, tuple[object, object]]
+
+
+def list_(
+    house: House,
+    project: Project,
+    *,
+    plan_id: str | None = None,
+    task_id: str | None = None,
+    active_only: bool = False,
+    limit: int = 50,
+    cursor: str = "",
+) -> Page[StepView]:
+    """Gives a page of a project's steps, newest first."""
+    with house.database.read() as connection:
+        found = steps.list_(
+            connection,
+            project_id=project.id,
+            plan_id=plan_id,
+            task_id=task_id,
+            active=True if active_only else None,
+            limit=limit,
+            cursor=cursor or None,
+        )
+        items = tuple(StepView(step, state(step), task_rows.get(connection, step.task_id)) for step in found.items)
+        return Page(items, found.next_cursor)
+
+
+def get(house: House, project: Project, number: int) -> StepView:
+    with house.database.read() as connection:
+        step = steps.get(connection, project.id, number)
+        return StepView(step, state(step), task_rows.get(connection, step.task_id))
+
+
+def changes(house: House, project: Project, number: int) -> Diff:
+    """Gives what one step changed in the code."""
+    step = get(house, project, number).step
+    return tasks.compare(house, project, step.commit_before, step.commit_after or step.commit_before)
+
+
+def compare(house: House, project: Project, first: int, second: int) -> StepDiff:
+    """Gives how the code after step `second` differs from that after step `first`, and how the steps themselves do."""
+    one, two = get(house, project, first).step, get(house, project, second).step
+    for step in (one, two):
+        if step.commit_after is None:
+            raise IllegalState(f"step {step.number} has not ended yet", hint="wait for it: holdfast watch")
+    code = tasks.compare(house, project, one.commit_after or "", two.commit_after or "")
+    names = ("task_id", "attempt", "branch", "exit_code", "cpu_seconds", "peak_memory_bytes", "tokens", "cost_usd")
+    fields: dict[str, tuple[object, object]] = {
+        name: (getattr(one, name), getattr(two, name)) for name in names if getattr(one, name) != getattr(two, name)
+    }
+    for key in sorted({*one.agent_config, *two.agent_config}):
+        pair = (one.agent_config.get(key), two.agent_config.get(key))
+        if pair[0] != pair[1]:
+            fields[f"agent_config.{key}"] = pair
+    seconds = tuple((s.ended_at - s.started_at).total_seconds() if s.ended_at else None for s in (one, two))
+    fields["seconds"] = (seconds[0], seconds[1])
+    return StepDiff(code, fields)
+
+
+def log(house: House, step: Step, *, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
+    """Gives lines of a step's output in their order, those after the id `after`."""
+    with house.database.read() as connection:
+        return tuple(logs.list_(connection, step.id, after=after, limit=limit).items)
+
+
+def export(house: House, project: Project) -> Iterator[str]:
+    """Gives every step of a project as one line of JSON each, oldest first."""
+    with house.database.read() as connection:
+        yield from step_lines.export_jsonl(connection, project.id)
+
+
+def import_(house: House, lines: Iterable[str]) -> Imported:
+    """Adds steps from JSON lines, all or none; one that is there already stays as it is."""
+    with house.database.transaction() as connection:
+        return step_lines.import_jsonl(connection, lines)
+
+
+def number_in(reference: str) -> int:
+    """Gives the number of a step that a person wrote as `7` or `step 7`."""
+    text = reference.lower().removeprefix("step").strip(" #")
+    if not text.isdecimal():
+        raise NotFound(f"{reference!r} is not a step number", hint="list them: holdfast steps")
+    return int(text)

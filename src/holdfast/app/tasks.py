@@ -1,0 +1,211 @@
+"""Verbs and views of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast import clock
+from holdfast.app.wire import House
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.step import Step
+from holdfast.domain.task import Task
+from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
+from holdfast.engine.workspace import Place, commit_work, make_checkpoint
+from holdfast.errors import IllegalState
+from holdfast.failpoints import failpoint
+from holdfast.store import Connection, approvals, checkpoints, plans, projects, steps, tasks
+from holdfast.vcs import Change, Diff, DiffLimits, diff, measure
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task with its surroundings; its steps and checkpoints newest first."""
+
+    task: Task
+    plan: Plan
+    phase: Phase
+    project: Project
+    steps: tuple[Step, ...]
+    checkpoints: tuple[Checkpoint, ...]
+
+    @property
+    def place(self) -> Place:
+        own = self.task if self.phase.mode is PhaseMode.PARALLEL else None
+        return Place(self.project, self.plan, self.task.branch or self.plan.branch, own)
+
+
+def find(house: House, reference: str, *, plan_id: str | None = None) -> str:
+    with house.database.read() as connection:
+        return tasks.find(connection, reference, plan_id=plan_id)
+
+
+def show(house: House, task_id: str) -> TaskView:
+    with house.database.read() as connection:
+        return _view(connection, task_id)
+
+
+def _view(connection: Connection, task_id: str) -> TaskView:
+    task = tasks.get(connection, task_id)
+    plan = plans.get(connection, task.plan_id)
+    return TaskView(
+        task=task,
+        plan=plan,
+        phase=plans.phase(connection, task.phase_id),
+        project=projects.get(connection, plan.project_id),
+        steps=tuple(reversed(steps.of_task(connection, task_id))),
+        checkpoints=tuple(checkpoints.list_(connection, task_id=task_id, limit=1000).items),
+    )
+
+
+def retry(house: House, task_id: str) -> Task:
+    """Lets a failed task be tried again with all its attempts; its plan goes on at `resume`."""
+    return _reopen(house, task_id, TaskStatus.PENDING)
+
+
+def skip(house: House, task_id: str) -> Task:
+    """Leaves a task out; what depends on it may run."""
+    return _reopen(house, task_id, TaskStatus.SKIPPED)
+
+
+def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
+    with house.database.transaction() as connection:
+        task = tasks.get(connection, task_id)
+        plan = plans.lock(connection, task.plan_id)
+        task = tasks.get(connection, task_id)
+        changed = tasks.set_status(connection, task, target, actor=house.actor)
+        if target is TaskStatus.PENDING:
+            changed = tasks.set_fields(connection, task_id, attempt=0, approved=False, failure=None, branch="")
+        approvals.cancel_open(connection, plan_id=plan.id, task_id=task_id, actor=house.actor)
+        if plan.status in PLAN_EXECUTING:
+            house.engine.wake_plan(connection, plan.id, plan.run)
+        return changed
+
+
+def complete(house: House, task_id: str) -> Step:
+    """Takes what is in the task's worktree now as its result: a step of its own, committed, then completed.
+
+    For a failed task that a person has put right by hand. Raises `IllegalState` while its plan runs.
+    """
+    with house.database.read() as connection:
+        view = _view(connection, task_id)
+    if view.task.status is not TaskStatus.FAILED:
+        raise IllegalState(f"T{view.task.number} is {view.task.status}: only a failed task is completed by hand")
+    if view.plan.status in PLAN_EXECUTING:
+        raise IllegalState(
+            f"P{view.plan.number} is running", hint=f"pause it first: holdfast plan pause P{view.plan.number}"
+        )
+    step = _begin_by_hand(house, view)
+    failpoint("app.complete.begun")
+    vault = house.workspaces.vault(view.project)
+    with house.workspaces.worktree(view.place) as worktree:
+        snapshot = worktree.snapshot(full=True)
+        commit = commit_work(vault, view.place, view.task, step, snapshot.tree, clock.now())
+        checkpoint = make_checkpoint(
+            house.database,
+            vault,
+            plan=view.plan,
+            task=view.task,
+            step_id=step.id,
+            kind=CheckpointKind.STEP,
+            name="completed by hand",
+            tree=snapshot.tree,
+            snapshot=snapshot,
+            head_commit=commit,
+            state={"variables": dict(view.plan.variables)},
+        )
+        change = measure(vault, step.commit_before, commit)
+        with house.database.transaction() as connection:
+            return _end_by_hand(connection, house, view, step, checkpoint, change)
+
+
+def _begin_by_hand(house: House, view: TaskView) -> Step:
+    """Begins the step that records the work of a person, or gives the one that a kill left open."""
+    with house.database.transaction() as connection:
+        task = tasks.get(connection, view.task.id)
+        left = steps.of_run(connection, task.id, task.run)
+        if left is not None and left.ended_at is None:
+            return left
+        if task.status is not TaskStatus.FAILED:
+            raise IllegalState(f"T{task.number} is {task.status} by now")
+        task = tasks.set_fields(connection, task.id, run=task.run + 1)
+        head = house.workspaces.vault(view.project).head(view.place.branch)
+        return steps.begin(
+            connection,
+            id=clock.new_id(),
+            task_id=task.id,
+            attempt=task.attempt,
+            run=task.run,
+            branch=view.place.branch,
+            commit_before=head or view.plan.base_commit,
+            agent_config={"executor": "hand"},
+            claim=task.claim,
+            actor=house.actor,
+        )
+
+
+def _end_by_hand(
+    connection: Connection, house: House, view: TaskView, step: Step, checkpoint: Checkpoint, change: Change
+) -> Step:
+    plans.lock(connection, view.plan.id)
+    task = tasks.get(connection, view.task.id)
+    checkpoints.add(connection, checkpoint, actor=house.actor)
+    checkpoints.set_head(connection, task.id, checkpoint.number)
+    ended = steps.finish(
+        connection,
+        step.id,
+        actor=house.actor,
+        exit_code=0,
+        commit_after=checkpoint.head_commit,
+        files_changed=change.files,
+        bytes_changed=change.bytes,
+    )
+    tasks.set_status(
+        connection, task, TaskStatus.COMPLETED, actor=house.actor, data={"by_hand": True}, failure=None, error=""
+    )
+    return ended
+
+
+def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
+    """Makes a checkpoint of kind `manual` of the task's worktree, also while it runs."""
+    with house.database.read() as connection:
+        view = _view(connection, task_id)
+    if not view.steps:
+        raise IllegalState(f"T{view.task.number} has not run yet: it has no worktree")
+    vault = house.workspaces.vault(view.project)
+    with house.workspaces.worktree(view.place) as worktree:
+        made = make_checkpoint(
+            house.database,
+            vault,
+            plan=view.plan,
+            task=view.task,
+            step_id=view.steps[0].id,
+            kind=CheckpointKind.MANUAL,
+            name=message,
+            tree=(snapshot := worktree.snapshot(full=True)).tree,
+            snapshot=snapshot,
+            head_commit=vault.head(view.place.branch) or view.plan.base_commit,
+            state={"variables": dict(view.plan.variables)},
+        )
+        with house.database.transaction() as connection:
+            checkpoints.add(connection, made, actor=house.actor)
+            checkpoints.set_head(connection, task_id, made.number)
+    return made
+
+
+def changes(house: House, task_id: str) -> Diff:
+    """Gives what the task's newest step changed, or its newest checkpoint where the step is not over."""
+    view = show(house, task_id)
+    if not view.steps:
+        raise IllegalState(f"T{view.task.number} has not run yet: there is nothing to compare")
+    newest = view.steps[0]
+    after = newest.commit_after
+    if after in (None, newest.commit_before) and view.checkpoints:
+        after = view.checkpoints[0].commit
+    return compare(house, view.project, newest.commit_before, after or newest.commit_before)
+
+
+def compare(house: House, project: Project, before: str, after: str) -> Diff:
+    limits = house.settings
+    vault = house.workspaces.vault(project)
+    return diff(vault, before, after, DiffLimits(limits.diff_max_files, limits.diff_max_lines))

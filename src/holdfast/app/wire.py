@@ -1,0 +1,75 @@
+"""Opens the parts that verbs work with; the only place that chooses concrete classes."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holdfast.engine.places import Places, open_places
+from holdfast.settings import Settings, settings
+from holdfast.store import Database
+
+if TYPE_CHECKING:
+    from holdfast.engine.queues import Engine
+    from holdfast.engine.workspace import Workspaces
+
+
+@dataclass(slots=True)
+class House:
+    """One data folder with its database. `actor` is who is recorded for what is done through it."""
+
+    settings: Settings
+    places: Places
+    database: Database
+    actor: str
+    _engine: Engine | None = field(default=None, repr=False)
+    _workspaces: Workspaces | None = field(default=None, repr=False)
+
+    @property
+    def engine(self) -> Engine:
+        """Starts and wakes plans; made at the first use, since it loads the workflow engine."""
+        if self._engine is None:
+            from holdfast.engine.queues import Engine
+
+            self._engine = Engine(self.database)
+        return self._engine
+
+    @property
+    def workspaces(self) -> Workspaces:
+        if self._workspaces is None:
+            from holdfast.engine.workspace import Workspaces
+
+            self._workspaces = Workspaces(self.places, self.settings, watch=False)
+        return self._workspaces
+
+    def close(self) -> None:
+        if self._workspaces is not None:
+            self._workspaces.close()
+        if self._engine is not None:
+            self._engine.close()
+        self.database.close()
+
+
+@contextmanager
+def open_house(given: Settings | None = None, *, actor: str = "", migrate: bool = True) -> Generator[House]:
+    """Opens the house that the settings name and closes it at the end; its database is made if it is not there."""
+    chosen = given or settings()
+    places = open_places(chosen.data)
+    database = Database.open(chosen.database_url, data=places.data, migrate=migrate)
+    house = House(chosen, places, database, actor or login())
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+def login() -> str:
+    """Gives the name of the person who uses this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

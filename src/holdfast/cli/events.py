@@ -1,0 +1,128 @@
+"""One event of history as one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from holdfast.cli.render import safe, short, style_of, when
+from holdfast.domain.history import Event, EventType
+
+if TYPE_CHECKING:
+    from holdfast.app.plans import PlanView
+
+# What only tells the details of another event; shown with --verbose.
+MINOR = frozenset({("task", "queued"), ("task", "added"), ("checkpoint", "interval")})
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Short names of the things that events speak of, by id."""
+
+    by_id: Mapping[str, str]
+
+    @classmethod
+    def of(cls, *views: PlanView) -> Names:
+        found: dict[str, str] = {}
+        for view in views:
+            found[view.plan.id] = f"P{view.plan.number} {view.plan.title}"
+            found |= {phase.id: f"phase {phase.title}" for phase in view.phases}
+            found |= {task.id: f"T{task.number} {task.key}" for task in view.tasks}
+        return cls(found)
+
+    def subject(self, event: Event) -> str:
+        for key in (event.task_id, event.phase_id, event.plan_id):
+            if key is not None and key in self.by_id:
+                return self.by_id[key]
+        return ""
+
+
+def line(event: Event, names: Names, *, actor: bool = False) -> Text:
+    """Gives the event as `time  subject  what happened`."""
+    shown = Text(f"{when(event.at)}  ", style="dim")
+    subject = names.subject(event)
+    if subject:
+        shown.append(f"{safe(subject)}  ", style="")
+    shown.append(safe(sentence(event)), style=style_of(event.subtype) or "default")
+    if actor:
+        shown.append(f"  ({safe(event.actor)})", style="dim")
+    return shown
+
+
+def sentence(event: Event) -> str:
+    """Says what happened, in a few words."""
+    data = event.data
+    match event.type:
+        case EventType.STEP:
+            return _step(event.subtype, data)
+        case EventType.CHECKPOINT:
+            return _checkpoint(event, data)
+        case EventType.PLAN:
+            return _plan(event.subtype, data)
+        case EventType.TASK:
+            return _task(event.subtype, data)
+        case EventType.APPROVAL:
+            comment = f": {data['comment']}" if data.get("comment") else ""
+            return f"gate A{data.get('number', '?')} ({data.get('kind', '?')}) {event.subtype}{comment}"
+        case EventType.WORKER:
+            return f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
+        case EventType.PHASE:
+            return f"{event.subtype}{_because(data, 'when')}"
+        case _:
+            return f"{event.type} {event.subtype}".replace("_", " ") + _because(data, "slug", "path")
+
+
+def _step(subtype: str, data: Mapping[str, object]) -> str:
+    number = data.get("number", data.get("step", "?"))
+    match subtype:
+        case "started":
+            tried = f", attempt {data['attempt']}" if data.get("attempt") not in (None, 1) else ""
+            return f"step {number} started{tried}"
+        case "completed":
+            commit = short(str(data.get("commit_after") or ""))
+            return f"step {number} completed" + (f" at {commit}" if commit else "")
+        case "failed":
+            code = data.get("exit_code")
+            return f"step {number} failed ({data.get('failure') or 'exit'}, exit code {code})"
+        case _:
+            return f"step {number} {subtype.replace('_', ' ')}"
+
+
+def _checkpoint(event: Event, data: Mapping[str, object]) -> str:
+    name = f" {data['name']}" if data.get("name") else ""
+    return f"checkpoint @{data.get('number', '?')} {event.subtype}{name}".replace("_", " ")
+
+
+def _plan(subtype: str, data: Mapping[str, object]) -> str:
+    match subtype:
+        case "stage":
+            return f"stage: {data.get('to', '?')}".replace("_", " ")
+        case "paused":
+            reason = str(data.get("reason", "")).replace("_", " ")
+            return f"paused ({reason})" + _because(data, "message")
+        case "running":
+            return str(data.get("by") or "running")
+        case "pause_requested":
+            return f"pause requested ({data.get('mode', '')})"
+        case "merged":
+            return f"result written to the branch {data.get('branch', '')}"
+        case _:
+            return subtype.replace("_", " ") + _because(data, "error")
+
+
+def _task(subtype: str, data: Mapping[str, object]) -> str:
+    said = subtype.replace("_", " ")
+    if subtype == "queued" and data.get("attempt") not in (None, 1):
+        said += f" for attempt {data['attempt']}"
+    if subtype in ("failed", "retrying"):
+        first = str(data.get("error") or data.get("failure") or "").strip().splitlines()
+        said += f": {first[0]}" if first else ""
+    return said
+
+
+def _because(data: Mapping[str, object], *names: str) -> str:
+    found = [str(data[name]).strip().splitlines()[0] for name in names if data.get(name)]
+    return f": {' '.join(found)}" if found else ""

@@ -1,0 +1,246 @@
+"""Works on a plan, or watches another worker do it, and shows it until it ends or waits for a person."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast.app import approvals, execution, history, plans, steps
+from holdfast.app.plans import PlanView
+from holdfast.app.wire import House
+from holdfast.cli import board, ending
+from holdfast.cli.events import MINOR, Names, line
+from holdfast.cli.render import safe, say
+from holdfast.cli.session import Session, as_json, print_line
+from holdfast.domain.plan import Approval, PauseMode
+from holdfast.domain.transitions import PLAN_EXECUTING, PlanStatus
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from holdfast.engine.worker import Worker
+
+EVENTS_AT_ONCE = 500
+
+
+class Leave(Exception):
+    """Leaves at once, without waiting for anything; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Signals:
+    """Counts what a person or the system asked this process to do; acted upon in the loop, never in the handler."""
+
+    interrupts: int = 0
+    terminated: bool = False
+
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.interrupts += 1
+
+    def terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self.terminated = True
+
+    @contextmanager
+    def caught(self) -> Generator[Signals]:
+        """Catches SIGINT, SIGTERM and SIGHUP for the block."""
+        wanted = {signal.SIGINT: self.interrupt, signal.SIGTERM: self.terminate, signal.SIGHUP: self.terminate}
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Follower:
+    """Shows one plan: a live board on a terminal, a line per event elsewhere, JSON lines for programs."""
+
+    session: Session
+    house: House
+    plan_id: str
+    signals: Signals
+    wait: bool = False
+    worker: Worker | None = None
+    controls: bool = True
+    seen: int = 0
+    tick: int = 0
+    asked: int = 0
+    live: Live | None = None
+    put_off: set[str] = field(default_factory=set[str])
+
+    def until_it_ends(self) -> PlanView:
+        """Shows the plan until it stops or only a person can let it go on; gives its last view."""
+        while True:
+            with self._drawing():
+                view = execution.follow(
+                    self.house, self.worker, self.plan_id, self.show, stop_waiting=self._only_gates_left
+                )
+            if view.plan.status not in PLAN_EXECUTING or not self._decide(view):
+                return view
+
+    def show(self, view: PlanView) -> None:
+        """Shows what is new and carries out what the signals asked for."""
+        self._obey(view)
+        events = history.after(self.house, self.seen, plan_id=self.plan_id, limit=EVENTS_AT_ONCE)
+        if events:
+            self.seen = events[-1].id
+        if self.session.json:
+            for event in events:
+                print_line(as_json({"event": event}))
+        elif self.live is None:
+            names = Names.of(view)
+            for event in events:
+                if self.session.verbose or (event.type, event.subtype) not in MINOR:
+                    say_line(self.session, line(event, names))
+        else:
+            self.draw(view)
+
+    def draw(self, view: PlanView) -> None:
+        assert self.live is not None
+        self.tick += 1
+        console = self.session.out
+        said = steps.last_lines(self.house, view.steps)
+        picture = board.picture(
+            view, width=console.width, height=max(3, console.height - 2), tick=self.tick, said=said
+        )
+        self.live.update(picture, refresh=True)
+
+    @contextmanager
+    def _drawing(self) -> Generator[None]:
+        if not self.session.live:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(console=self.session.out, auto_refresh=False, transient=True, redirect_stderr=True) as live:
+            self.live = live
+            try:
+                yield
+            finally:
+                self.live = None
+
+    def _obey(self, view: PlanView) -> None:
+        if self.signals.terminated:
+            raise Leave(128 + signal.SIGTERM)
+        if self.signals.interrupts == self.asked:
+            return
+        self.asked = self.signals.interrupts
+        name = f"P{view.plan.number}"
+        if not self.controls or self.asked > 2:
+            raise Leave(execution.EXIT_INTERRUPTED)
+        if view.plan.status not in PLAN_EXECUTING:
+            return
+        if self.asked == 1:
+            plans.pause(self.house, self.plan_id, PauseMode.DRAIN)
+            self._say(f"pausing {name}: what runs may finish; Ctrl-C again stops it now")
+        else:
+            plans.pause(self.house, self.plan_id, PauseMode.INTERRUPT)
+            self._say(f"stopping what runs in {name}; Ctrl-C again leaves at once and lets it run on")
+
+    def _say(self, text: str) -> None:
+        if not self.session.json:
+            say(self.session.err, text, style="yellow")
+
+    def _only_gates_left(self, view: PlanView) -> bool:
+        waits = view.plan.status is PlanStatus.WAITING and view.plan.stop is None and bool(view.gates)
+        if not waits or not self.controls:
+            return False
+        if self._undecided(view) and self.session.interactive:
+            return True
+        return not self.wait
+
+    def _undecided(self, view: PlanView) -> list[Approval]:
+        return [gate for gate in view.gates if gate.id not in self.put_off]
+
+    def _decide(self, view: PlanView) -> bool:
+        """Asks a person about the open gates; tells whether to go on following."""
+        if not self.session.interactive:
+            return False
+        for gate in self._undecided(view):
+            answer = self._ask(gate)
+            if answer == "later":
+                self.put_off.add(gate.id)
+            else:
+                comment = "" if answer == "y" else click.prompt("Why", default="", show_default=False, err=True)
+                approvals.decide(self.house, gate.id, approve=answer == "y", comment=comment)
+        return self.wait or any(gate.id not in self.put_off for gate in view.gates)
+
+    def _ask(self, gate: Approval) -> str:
+        say(self.session.err, f"A{gate.number} waits for you: {safe(gate.title)}", style="yellow")
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            choices = click.Choice(["y", "n", "later"])
+            return click.prompt("Approve?", type=choices, default="later", err=True)
+        except (click.Abort, KeyboardInterrupt):
+            return "later"
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+
+def say_line(session: Session, text: Any) -> None:
+    """Prints one line of a stream at once, whole."""
+    session.out.print(text, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def work_on(session: Session, house: House, plan_ids: list[str], *, wait: bool) -> int:
+    """Makes this process a worker (or a client of the one there is) until these plans stop; gives the exit code."""
+    signals = Signals()
+    with signals.caught():
+        try:
+            with execution.working(house, "run") as worker:
+                if worker is None:
+                    session.note(f"{other_worker(house)} works on this database: following it")
+                views = [_one(Follower(session, house, each, signals, wait=wait, worker=worker)) for each in plan_ids]
+                for view in views:
+                    ending.tell(session, house, view)
+        except Leave as left:
+            return leave(session, left)
+    return ending.worst(views)
+
+
+def _one(follower: Follower) -> PlanView:
+    if not follower.session.json and not follower.session.live:
+        follower.seen = 0 if follower.seen else follower.seen
+    return follower.until_it_ends()
+
+
+def watch(session: Session, house: House, plan_id: str, *, controls: bool = False) -> int:
+    """Shows a plan that another process works on; Ctrl-C stops the watching, not the plan."""
+    signals = Signals()
+    with signals.caught():
+        try:
+            follower = Follower(session, house, plan_id, signals, controls=controls)
+            follower.seen = history.last_event(house)
+            view = follower.until_it_ends()
+        except Leave as left:
+            return left.code if left.code != execution.EXIT_INTERRUPTED else execution.EXIT_RUNNING
+    ending.tell(session, house, view)
+    return execution.exit_code(view.plan)
+
+
+def leave(session: Session, left: Leave) -> int:
+    if not session.json:
+        session.note("left; commands that run go on under their shims, and `holdfast resume` takes them up again")
+    return left.code
+
+
+def other_worker(house: House) -> str:
+    """Names the live worker of this home."""
+    for worker in execution.workers_now(house):
+        if worker.alive and worker.pid != os.getpid():
+            return f"another worker (pid {worker.pid})"
+    return "another worker"

@@ -1,0 +1,136 @@
+"""What one call of the program works with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from holdfast.app.wire import House
+    from holdfast.settings import Settings
+
+# Off a terminal nothing says how wide a line may be; this keeps tables whole in logs.
+WIDTH_OFF_TERMINAL = 160
+
+
+@dataclass(slots=True)
+class Session:
+    """The options that every command takes, and the streams and the house that follow from them."""
+
+    json: bool = False
+    data: Path | None = None
+    db: str = ""
+    no_color: bool = False
+    verbose: bool = False
+    _out: Console | None = None
+    _err: Console | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can be asked: input and messages are a terminal, and the output is not for a program."""
+        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def live(self) -> bool:
+        """Whether the output may be drawn over and over."""
+        return not self.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+    @property
+    def out(self) -> Console:
+        """Where results go."""
+        if self._out is None:
+            self._out = self._console(sys.stdout)
+        return self._out
+
+    @property
+    def err(self) -> Console:
+        """Where notes and questions go."""
+        if self._err is None:
+            self._err = self._console(sys.stderr)
+        return self._err
+
+    def _console(self, stream: TextIO) -> Console:
+        from rich.console import Console
+
+        terminal = stream.isatty()
+        width = None if terminal else int(os.environ.get("COLUMNS") or WIDTH_OFF_TERMINAL)
+        plain = self.no_color or bool(os.environ.get("NO_COLOR")) or not terminal
+        return Console(
+            file=stream,
+            force_terminal=terminal,
+            no_color=plain,
+            width=width,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=False,
+        )
+
+    def note(self, text: str) -> None:
+        """Tells a person something beside the result."""
+        from holdfast.cli.render import safe
+
+        self.err.print(f"note: {safe(text)}", style="dim", soft_wrap=True)
+
+    def document(self, value: object) -> None:
+        """Prints a view as one JSON document."""
+        print_line(as_json(value, indent=2))
+
+    def line(self, value: object) -> None:
+        """Prints a view as one line of JSON, at once."""
+        print_line(as_json(value))
+
+    def settings(self) -> Settings:
+        """Gives the settings in force; raises `UsageError` for an environment variable that cannot be one."""
+        from pydantic import ValidationError
+
+        from holdfast.errors import UsageError
+        from holdfast.settings import Settings
+
+        given: dict[str, Any] = {}
+        if self.data is not None:
+            given["data"] = self.data
+        if self.db:
+            given["db"] = self.db
+        try:
+            return Settings(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"HOLDFAST_{'_'.join(map(str, first['loc'])).upper()}"
+            raise UsageError(f"{name}: {first['msg']}", hint=f"correct or unset {name}") from error
+
+    @contextmanager
+    def house(self, *, migrate: bool = True) -> Generator[House]:
+        """Opens the data folder and its database for the block."""
+        from holdfast.app.wire import open_house
+
+        with open_house(self.settings(), migrate=migrate) as house:
+            yield house
+
+
+def as_json(value: object, *, indent: int | None = None) -> str:
+    """Gives a view as JSON; in ASCII alone where a terminal would act on a character, or where it is no text."""
+    import json
+
+    from holdfast.app.document import plain
+
+    shown = plain(value)
+    text = json.dumps(shown, indent=indent, ensure_ascii=sys.stdout.isatty())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(shown, indent=indent)
+    return text
+
+
+def print_line(text: str) -> None:
+    """Writes one line to standard output and flushes it."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

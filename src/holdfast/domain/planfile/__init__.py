@@ -1,0 +1,67 @@
+"""Plan files: YAML ⇄ plan. Contract:
+
+- `parse(text, source=…)` gives a `PlanFile` or raises one `UsageError` that lists every problem, a line each, as
+  `source:line:column: what is wrong (what to do)`. No text, however broken or hostile, does anything else.
+- `render(planfile)` gives the text back: `parse(render(x)) == x`.
+- `to_domain` makes the rows of a new plan of it, `from_domain` the plan file of stored rows (`plan export`).
+- `fill(text, variables)` puts the plan's variables in, when a task starts.
+- `schema()` is the format as JSON Schema.
+
+The format is told to users in `docs/plan-files.md`. Inside: `document` (YAML → nodes with places), `fields` (a node's
+field as a type), `reading` (nodes → spec), `checking` (do the parts fit), `writing`, `rows`, `schema`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from holdfast.domain.planfile.checking import check_plan
+from holdfast.domain.planfile.document import MAX_PROBLEMS, BrokenDocument, Problem, read
+from holdfast.domain.planfile.reading import read_plan
+from holdfast.domain.planfile.rows import from_domain, to_domain
+from holdfast.domain.planfile.schema import schema
+from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
+from holdfast.domain.planfile.writing import render
+from holdfast.domain.variables import fill
+from holdfast.errors import UsageError
+
+__all__ = [
+    "Defaults",
+    "PhaseSpec",
+    "PlanFile",
+    "TaskSpec",
+    "fill",
+    "from_domain",
+    "parse",
+    "render",
+    "schema",
+    "to_domain",
+]
+
+
+def parse(text: str, *, source: str) -> PlanFile:
+    """Gives the plan that `text` says; `source` is the name that errors show, e.g. the file's path."""
+    text = text.removeprefix("\ufeff")
+    problems: list[Problem] = []
+    try:
+        plan = read_plan(read(text, problems), problems)
+    except BrokenDocument as broken:
+        raise _error([*problems, broken.problem], source) from broken
+    problems.extend(check_plan(plan, text))
+    if problems:
+        raise _error(problems, source)
+    return replace(plan.spec, text=text)
+
+
+def _error(problems: list[Problem], source: str) -> UsageError:
+    """Gives one error that lists the problems in the order of the file."""
+    lines = dict.fromkeys(f"{source}:{each.at.line}:{each.at.column}: {each}" for each in sorted(problems, key=_place))
+    shown = list(lines)[:MAX_PROBLEMS]
+    if len(lines) > len(shown):
+        shown.append(f"{source}: and {len(lines) - len(shown)} more")
+    hint = "the format is described in docs/plan-files.md"
+    return UsageError("\n".join(shown), hint=hint, code="plan_file")
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    return problem.at

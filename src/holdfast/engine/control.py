@@ -1,0 +1,70 @@
+"""Carries stop requests and reached budgets to what runs in this worker, and looks after dead workers.
+
+One thread a worker: requests come from other processes and are in the tables, so that none is lost with a worker.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from holdfast import clock
+from holdfast.domain.budget import Budget, reached
+from holdfast.domain.plan import PauseMode, Plan
+from holdfast.engine.runtime import Execution, Runtime
+from holdfast.errors import InfraError
+from holdfast.store import Connection, plans, steps, tasks
+
+LOOK_SECONDS = 0.25
+RECOVER_SECONDS = 5.0
+
+
+class Control(threading.Thread):
+    """Looks at the tables every quarter of a second while something runs here, and for dead workers every few."""
+
+    def __init__(self, runtime: Runtime, recover: Callable[[], None]) -> None:
+        super().__init__(name="holdfast-control", daemon=True)
+        self._runtime = runtime
+        self._recover = recover
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        recovered = time.monotonic()
+        while not self._stopped.wait(LOOK_SECONDS):
+            try:
+                stop_what_must(self._runtime)
+                if time.monotonic() - recovered > RECOVER_SECONDS:
+                    self._recover()
+                    recovered = time.monotonic()
+            except InfraError as error:
+                self._runtime.break_down(error)
+                return
+
+
+def stop_what_must(runtime: Runtime) -> None:
+    """Asks the executions of this worker to stop where a person or a budget says so."""
+    executions = list(runtime.executions.values())
+    if not executions:
+        return
+    with runtime.database.read() as connection:
+        found = {plan_id: plans.get(connection, plan_id) for plan_id in {each.plan_id for each in executions}}
+        for execution in executions:
+            if must_stop(connection, found[execution.plan_id], execution):
+                execution.request_stop()
+
+
+def must_stop(connection: Connection, plan: Plan, execution: Execution) -> bool:
+    if plan.stop is PauseMode.INTERRUPT or plan.cancel_requested:
+        return True
+    if plan.budget != Budget() and reached(plan.budget, steps.usage(connection, plan_id=plan.id, now=clock.now())):
+        return True
+    if execution.task_id == plan.id:
+        return False
+    budget = tasks.get(connection, execution.task_id).budget
+    usage = steps.usage(connection, task_id=execution.task_id, now=clock.now())
+    return budget != Budget() and bool(reached(budget, usage))

@@ -1,0 +1,364 @@
+"""The driver of one plan: a durable loop that reads the tables, decides, acts, and waits to be woken.
+
+All it knows is in the tables; each action is a compare-and-set there, so a turn that a kill cut short is simply taken
+again. The wait is durable: a gate may stay open for weeks and holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TypedDict, assert_never
+
+from dbos import DBOS
+
+from holdfast import clock
+from holdfast.domain import readiness
+from holdfast.domain.plan import Approval, ApprovalKind, Plan
+from holdfast.domain.stages import Enter, Finish, Implement, OpenGate, Verify, next_stage
+from holdfast.domain.transitions import (
+    PLAN_EXECUTING,
+    TASK_ENDED,
+    ApprovalStatus,
+    PauseReason,
+    PhaseStatus,
+    PlanStage,
+    PlanStatus,
+    TaskStatus,
+)
+from holdfast.engine import merge, plan_verify
+from holdfast.engine.ending import cancel_open
+from holdfast.engine.plan_stages import enter
+from holdfast.engine.queues import RUN_PLAN, WAKE
+from holdfast.engine.runtime import Runtime, attempted, current, in_thread
+from holdfast.failpoints import failpoint
+from holdfast.store import Connection, approvals, plans, projects, steps, tasks
+
+# A driver that took this many turns hands over to a fresh one, so that a replay stays short.
+TURNS = 100
+# Only a backstop: every change that matters wakes the driver in its own transaction.
+LONGEST_WAIT_SECONDS = 300.0
+
+
+class Turn(TypedDict):
+    """What a turn of the driver ended with; plain values, since DBOS records it."""
+
+    ended: bool
+    verify: bool
+    wait_seconds: float
+
+
+@DBOS.workflow(name=RUN_PLAN, max_recovery_attempts=None)
+async def run_plan(plan_id: str, run: int) -> None:
+    """Walks a plan through its stages until it is completed, paused, failed or cancelled."""
+    for _ in range(TURNS):
+        turn = await DBOS.run_step_async({"name": "turn"}, _turn, plan_id, run)
+        if turn["ended"]:
+            return
+        if turn["verify"]:
+            await DBOS.run_step_async({"name": "verify"}, _verify, plan_id, run)
+            continue
+        await DBOS.recv_async(WAKE, timeout_seconds=turn["wait_seconds"])
+    await DBOS.run_step_async({"name": "hand_over"}, _hand_over, plan_id, run)
+
+
+async def _turn(plan_id: str, run: int) -> Turn:
+    taken = await attempted(asyncio.to_thread(take_turn, current(), plan_id, run))
+    if taken["value"] is not None:
+        return taken["value"]
+    await in_thread(fail, current(), plan_id, run, taken["error"])
+    return {"ended": True, "verify": False, "wait_seconds": 0.0}
+
+
+async def _verify(plan_id: str, run: int) -> None:
+    verified = await attempted(plan_verify.verify(current(), plan_id, run))
+    if verified["error"]:
+        await in_thread(fail, current(), plan_id, run, verified["error"])
+
+
+def fail(runtime: Runtime, plan_id: str, run: int, error: str) -> None:
+    """Ends a plan whose driver cannot go on; `resume` tries again where it is."""
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan_id)
+        if locked.run == run and locked.status in PLAN_EXECUTING:
+            plans.set_status(
+                connection,
+                locked,
+                PlanStatus.FAILED,
+                actor=runtime.actor,
+                data={"message": error},
+                error=error,
+                stop=None,
+            )
+
+
+async def _hand_over(plan_id: str, run: int) -> None:
+    await in_thread(hand_over, current(), plan_id, run)
+
+
+def hand_over(runtime: Runtime, plan_id: str, run: int) -> None:
+    with runtime.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.run == run:
+            start(connection, runtime, plan)
+
+
+def start(connection: Connection, runtime: Runtime, plan: Plan) -> None:
+    """Starts the next driver of a plan; the one before it ends at its next look."""
+    plans.set_fields(connection, plan.id, run=plan.run + 1)
+    runtime.engine.start_plan(connection, runtime.places.home, plan.id, plan.run + 1)
+
+
+def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
+    """Does all that can be done now, and says how long to wait or that this driver is done."""
+    while True:
+        with runtime.database.read() as connection:
+            plan = plans.get(connection, plan_id)
+        if plan.run != run or plan.status not in PLAN_EXECUTING:
+            runtime.workspaces.release(plan)
+            return {"ended": True, "verify": False, "wait_seconds": 0.0}
+        prepare_plan(runtime, plan)
+        if plan.cancel_requested:
+            turn = cancel(runtime, plan)
+        elif merge.merge_next(runtime, plan):
+            continue
+        else:
+            turn = go_on(runtime, plan)
+        if turn is not None:
+            return turn
+
+
+def prepare_plan(runtime: Runtime, plan: Plan) -> None:
+    """Brings the plan's base commit into the vault and makes its branch there; does nothing the second time."""
+    with runtime.database.read() as connection:
+        project = projects.get(connection, plan.project_id)
+    vault = runtime.workspaces.vault(project)
+    if vault.head(plan.branch) is None:
+        vault.fetch(Path(project.path), plan.base_commit)
+        failpoint("engine.plan.base_fetched")
+        vault.create_branch(plan.branch, plan.base_commit)
+        failpoint("engine.plan.branch_made")
+
+
+def waiting(seconds: float = LONGEST_WAIT_SECONDS, *, verify: bool = False) -> Turn:
+    return {"ended": False, "verify": verify, "wait_seconds": max(0.0, min(seconds, LONGEST_WAIT_SECONDS))}
+
+
+def go_on(runtime: Runtime, plan: Plan) -> Turn | None:
+    """Takes the plan's next move in its stage; None = look again at once."""
+    with runtime.database.read() as connection:
+        state = load_state(connection, plan)
+        gate = gate_of(connection, plan)
+    implemented = current_actions(runtime, state) == (readiness.FinishImplementation(),)
+    if plan.stop is not None and plan.stage is not PlanStage.IMPLEMENTING:
+        pause(runtime, plan, readiness.PausePlan(PauseReason.USER, f"paused on request ({plan.stop})"))
+        return None
+    move = next_stage(plan, implemented=implemented, approved=gate is not None and gate.status is APPROVED)
+    match move:
+        case Enter():
+            enter(runtime, plan, move)
+            return None
+        case OpenGate(kind):
+            return open_gate(runtime, plan, kind, gate)
+        case Implement():
+            return implement(runtime, state)
+        case Verify():
+            return waiting(verify=True)
+        case Finish():
+            with runtime.database.transaction() as connection:
+                complete(connection, runtime, plan)
+            return None
+        case _:
+            assert_never(move)
+
+
+APPROVED = ApprovalStatus.APPROVED
+
+
+def load_state(connection: Connection, plan: Plan) -> readiness.PlanState:
+    return readiness.PlanState(
+        plan=plan,
+        phases=tuple(plans.phases_of(connection, plan.id)),
+        tasks=tuple(plans.tasks_of(connection, plan.id)),
+        usage=steps.usage(connection, plan_id=plan.id, now=clock.now()),
+    )
+
+
+def current_actions(runtime: Runtime, state: readiness.PlanState) -> tuple[readiness.Action, ...]:
+    return readiness.decide(state, now=clock.now(), max_parallel=runtime.settings.max_parallel)
+
+
+def gate_of(connection: Connection, plan: Plan) -> Approval | None:
+    """Gives the newest gate that was opened in the plan's present visit to its stage."""
+    kinds = {
+        PlanStage.PLAN_AWAITING_APPROVAL: ApprovalKind.PLAN,
+        PlanStage.IMPLEMENTATION_AWAITING_APPROVAL: ApprovalKind.RESULT,
+    }
+    kind = kinds.get(plan.stage)
+    if kind is None:
+        return None
+    return approvals.latest(connection, plan_id=plan.id, kind=kind, since=plans.stage_entered_at(connection, plan.id))
+
+
+def open_gate(runtime: Runtime, plan: Plan, kind: ApprovalKind, gate: Approval | None) -> Turn | None:
+    """Opens the stage's gate and waits; a rejected one sends the plan back a stage and pauses it."""
+    back = {ApprovalKind.PLAN: PlanStage.PLANNING, ApprovalKind.RESULT: PlanStage.IMPLEMENTING}
+    if gate is not None and gate.status is ApprovalStatus.REJECTED:
+        with runtime.database.transaction() as connection:
+            locked = plans.lock(connection, plan.id)
+            if (locked.stage, locked.run) == (plan.stage, plan.run):
+                returned = plans.set_stage(connection, locked, back[kind], actor=runtime.actor)
+                message = f"the {kind} was rejected by {gate.decided_by}: {gate.comment or 'no reason given'}"
+                pause_in(connection, runtime, returned, PauseReason.APPROVAL, message)
+        return None
+    if gate is None:
+        title = f"approve the {kind} of P{plan.number} {plan.title}"
+        with runtime.database.transaction() as connection:
+            locked = plans.lock(connection, plan.id)
+            if (locked.stage, locked.run) != (plan.stage, plan.run):
+                return None
+            approvals.open(connection, id=clock.new_id(), plan_id=plan.id, kind=kind, title=title, actor=runtime.actor)
+            if locked.status is PlanStatus.RUNNING:
+                plans.set_status(connection, locked, PlanStatus.WAITING, actor=runtime.actor)
+    return waiting()
+
+
+def implement(runtime: Runtime, state: readiness.PlanState) -> Turn | None:
+    """Carries out what may happen next in the plan's phases."""
+    for action in current_actions(runtime, state):
+        match action:
+            case readiness.Wait(until, gates):
+                settle_waiting(runtime, state.plan, waits=bool(gates) and not busy(state))
+                return waiting(LONGEST_WAIT_SECONDS if until is None else (until - clock.now()).total_seconds())
+            case readiness.PausePlan():
+                pause(runtime, state.plan, action)
+            case _:
+                act(runtime, state.plan, action)
+        failpoint("engine.plan.acted")
+    return None
+
+
+def busy(state: readiness.PlanState) -> bool:
+    return any(task.status in readiness.BUSY for task in state.tasks)
+
+
+def settle_waiting(runtime: Runtime, plan: Plan, *, waits: bool) -> None:
+    """Makes the plan `waiting` while only a person can let it go on, and `running` otherwise."""
+    target = PlanStatus.WAITING if waits else PlanStatus.RUNNING
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        if locked.run == plan.run and locked.status in PLAN_EXECUTING and locked.status is not target:
+            plans.set_status(connection, locked, target, actor=runtime.actor)
+
+
+def act(runtime: Runtime, plan: Plan, action: readiness.Action) -> None:
+    """Applies one decision in one transaction, unless the rows have moved on since it was made."""
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        if locked.run != plan.run or locked.status not in PLAN_EXECUTING:
+            return
+        match action:
+            case readiness.StartPhase(phase_id):
+                move_phase(connection, runtime, phase_id, PhaseStatus.RUNNING)
+            case readiness.CompletePhase(phase_id):
+                move_phase(connection, runtime, phase_id, PhaseStatus.COMPLETED)
+            case readiness.FailPhase(phase_id):
+                move_phase(connection, runtime, phase_id, PhaseStatus.FAILED)
+            case readiness.PausePhase(phase_id):
+                move_phase(connection, runtime, phase_id, PhaseStatus.PAUSED)
+            case readiness.SkipPhase(phase_id, task_ids, condition):
+                move_phase(connection, runtime, phase_id, PhaseStatus.SKIPPED, {"when": condition})
+                for task_id in task_ids:
+                    tasks.set_status(
+                        connection, tasks.get(connection, task_id), TaskStatus.SKIPPED, actor=runtime.actor
+                    )
+            case readiness.OpenTaskGate(task_id):
+                task = tasks.get(connection, task_id)
+                tasks.set_status(connection, task, TaskStatus.AWAITING_APPROVAL, actor=runtime.actor)
+                title = f"let T{task.number} {task.title} run"
+                approvals.open(
+                    connection,
+                    id=clock.new_id(),
+                    plan_id=plan.id,
+                    kind=ApprovalKind.TASK,
+                    title=title,
+                    task_id=task.id,
+                    actor=runtime.actor,
+                )
+            case readiness.QueueTask(task_id):
+                queue_task(connection, runtime, task_id)
+            case _:
+                raise AssertionError(f"{action} is not applied here")
+
+
+def move_phase(
+    connection: Connection,
+    runtime: Runtime,
+    phase_id: str,
+    target: PhaseStatus,
+    data: dict[str, object] | None = None,
+) -> None:
+    phase = plans.phase(connection, phase_id)
+    if phase.status is not target:
+        plans.set_phase_status(connection, phase, target, actor=runtime.actor, data=data or {})
+
+
+def queue_task(connection: Connection, runtime: Runtime, task_id: str) -> None:
+    """Queues a task and starts its workflow in one commit; work that was only stopped keeps its attempt number."""
+    task = tasks.get(connection, task_id)
+    if task.status in (TaskStatus.QUEUED, TaskStatus.RUNNING):
+        return
+    stopped = task.status in (TaskStatus.PAUSED, TaskStatus.INTERRUPTED)
+    attempt = max(1, task.attempt if stopped else task.attempt + 1)
+    tasks.set_status(
+        connection,
+        task,
+        TaskStatus.QUEUED,
+        actor=runtime.actor,
+        data={"attempt": attempt},
+        attempt=attempt,
+        run=task.run + 1,
+        retry_at=None,
+    )
+    runtime.engine.start_task(connection, runtime.places.home, task.id, task.run + 1)
+
+
+def pause(runtime: Runtime, plan: Plan, action: readiness.PausePlan) -> None:
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        if locked.run == plan.run and locked.status in PLAN_EXECUTING:
+            pause_in(connection, runtime, locked, action.reason, action.message)
+
+
+def pause_in(connection: Connection, runtime: Runtime, plan: Plan, reason: PauseReason, message: str) -> None:
+    error = message if reason in (PauseReason.TASK_FAILED, PauseReason.DEADLOCK, PauseReason.APPROVAL) else ""
+    plans.set_status(
+        connection,
+        plan,
+        PlanStatus.PAUSED,
+        reason=reason,
+        actor=runtime.actor,
+        data={"message": message},
+        stop=None,
+        error=error,
+    )
+
+
+def complete(connection: Connection, runtime: Runtime, plan: Plan) -> None:
+    locked = plans.lock(connection, plan.id)
+    if locked.run != plan.run or locked.status not in PLAN_EXECUTING:
+        return
+    if locked.status is PlanStatus.WAITING:
+        locked = plans.set_status(connection, locked, PlanStatus.RUNNING, actor=runtime.actor)
+    plans.set_status(connection, locked, PlanStatus.COMPLETED, actor=runtime.actor, stop=None, error="")
+
+
+def cancel(runtime: Runtime, plan: Plan) -> Turn | None:
+    """Ends a plan that a person cancelled, once nothing of it runs any more (`control` stops what runs)."""
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        open_tasks = [task for task in plans.tasks_of(connection, plan.id) if task.status not in TASK_ENDED]
+        if any(task.status in readiness.BUSY for task in open_tasks):
+            return waiting()
+        cancel_open(connection, locked, actor=runtime.actor)
+    return None

@@ -1,0 +1,48 @@
+"""Moves a plan from stage to stage, each move with its checkpoint."""
+
+from __future__ import annotations
+
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, StageName
+from holdfast.domain.plan import Plan
+from holdfast.domain.stages import Enter
+from holdfast.engine.runtime import Runtime
+from holdfast.engine.work import plan_state
+from holdfast.engine.workspace import make_checkpoint
+from holdfast.failpoints import failpoint
+from holdfast.store import checkpoints, plans, projects
+
+
+def enter(runtime: Runtime, plan: Plan, move: Enter) -> None:
+    """Writes the stage's checkpoint and moves the plan on to the next stage."""
+    checkpoint = None
+    if move.checkpoint is not None:
+        checkpoint = stage_checkpoint(runtime, plan, move.checkpoint)
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        if (locked.stage, locked.run) != (plan.stage, plan.run):
+            return
+        if checkpoint is not None:
+            checkpoints.add(connection, checkpoint, actor=runtime.actor)
+        plans.set_stage(connection, locked, move.stage, actor=runtime.actor)
+    failpoint("engine.plan.stage_entered")
+
+
+def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoint:
+    """Writes objects and ref of the plan's next stage checkpoint; the caller records it."""
+    with runtime.database.read() as connection:
+        project = projects.get(connection, plan.project_id)
+        state = plan_state(connection, plan)
+    vault = runtime.workspaces.vault(project)
+    head = vault.head(plan.branch) or plan.base_commit
+    return make_checkpoint(
+        runtime.database,
+        vault,
+        plan=plan,
+        task=None,
+        step_id=None,
+        kind=CheckpointKind.STAGE,
+        name=name,
+        tree=vault.tree_of(head),
+        head_commit=head,
+        state=state,
+    )

@@ -1,0 +1,84 @@
+"""Names of the queues and workflows, and how anyone starts or wakes one inside a transaction of ours.
+
+A plan runs where its project's vault and worktrees are, so each data folder (home) has queues of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+
+from holdfast.store import Connection, Database
+
+APPLICATION = "holdfast"
+# One name for all versions of the code: a worker of a newer version takes up what an older one left.
+APPLICATION_VERSION = "1"
+WAKE = "wake"
+RUN_PLAN = "run_plan"
+RUN_TASK = "run_task"
+SERIALIZER = DBOSPortableJSONSerializer()
+
+
+def plans_queue(home: str) -> str:
+    return f"plans@{home}"
+
+
+def tasks_queue(home: str) -> str:
+    return f"tasks@{home}"
+
+
+def plan_workflow_id(plan_id: str, run: int) -> str:
+    return f"plan-{plan_id}-{run}"
+
+
+def task_workflow_id(task_id: str, run: int) -> str:
+    return f"task-{task_id}-{run}"
+
+
+class Engine:
+    """Starts and wakes workflows from any process; what it writes commits with the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        if not database.has_table("workflow_status", schema="dbos"):
+            DBOS.migrate(f"sqlite:///{database.path}" if database.is_sqlite else database.url)
+        self._client = DBOSClient(
+            system_database_engine=database.engine,
+            serializer=SERIALIZER,
+            application_name=APPLICATION,
+            use_listen_notify=False,
+        )
+
+    def start_plan(self, connection: Connection, home: str, plan_id: str, run: int) -> None:
+        """Enqueues the driver of a plan; doing it twice starts it once."""
+        self._enqueue(connection, RUN_PLAN, plans_queue(home), plan_workflow_id(plan_id, run), plan_id, run)
+
+    def start_task(self, connection: Connection, home: str, task_id: str, run: int) -> None:
+        """Enqueues one run of a task; doing it twice starts it once."""
+        self._enqueue(connection, RUN_TASK, tasks_queue(home), task_workflow_id(task_id, run), task_id, run)
+
+    def wake_plan(self, connection: Connection, plan_id: str, run: int) -> None:
+        """Lets the driver of a plan look at the tables again, once the transaction has committed."""
+        self._client.send_in_transaction(connection, plan_workflow_id(plan_id, run), "look", WAKE)
+
+    def live(self, workflow_ids: list[str]) -> set[str]:
+        """Tells which of these workflows are enqueued or running."""
+        found = self._client.list_workflows(
+            workflow_ids=workflow_ids, status=["PENDING", "ENQUEUED", "DELAYED"], load_input=False, load_output=False
+        )
+        return {workflow.workflow_id for workflow in found}
+
+    def close(self) -> None:
+        self._client.destroy()
+
+    def _enqueue(self, connection: Connection, name: str, queue: str, workflow_id: str, *arguments: Any) -> None:
+        self._client.enqueue_in_transaction(
+            connection,
+            {
+                "workflow_name": name,
+                "queue_name": queue,
+                "workflow_id": workflow_id,
+                "app_version": APPLICATION_VERSION,
+            },
+            *arguments,
+        )

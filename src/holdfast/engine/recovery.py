@@ -1,0 +1,101 @@
+"""Takes over the work of dead workers, and restarts what should run but has no live workflow.
+
+Dead means that its liveness lock is free, never that it was silent for long: two must not work in one worktree.
+"""
+
+from __future__ import annotations
+
+from dbos import DBOS
+
+from holdfast import agents
+from holdfast.domain.plan import Plan
+from holdfast.domain.task import Task
+from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
+from holdfast.engine.plan_run import start
+from holdfast.engine.queues import plan_workflow_id, task_workflow_id
+from holdfast.engine.runtime import Runtime
+from holdfast.failpoints import failpoint
+from holdfast.store import locks, plans, steps, tasks, workers
+
+
+def recover(runtime: Runtime) -> None:
+    """Does both; safe to do at any time and any number of times."""
+    take_over(runtime)
+    reconcile(runtime)
+
+
+def take_over(runtime: Runtime) -> None:
+    """Hands the workflows of dead workers back to their queues."""
+    with runtime.database.read() as connection:
+        others = [
+            each for each in workers.list_(connection, stopped=False, limit=1000).items if each.id != runtime.worker_id
+        ]
+    for worker in others:
+        if locks.is_alive(runtime.database, worker.id):
+            continue
+        recover_workflows(worker.id)
+        failpoint("engine.recovery.handed_back")
+        with runtime.database.transaction() as connection:
+            workers.stop(connection, worker.id, actor=runtime.actor)
+
+
+def recover_workflows(worker_id: str) -> None:
+    """The one use of a private name of DBOS 3.4: it has no public call for another executor's workflows.
+
+    Idempotent: it re-enqueues only rows that are PENDING under that executor.
+    """
+    DBOS._recover_pending_workflows([worker_id])  # pyright: ignore[reportPrivateUsage]
+
+
+def reconcile(runtime: Runtime) -> None:
+    """Starts a driver for each executing plan of this home without one; frees tasks whose workflow is gone."""
+    with runtime.database.read() as connection:
+        executing = plans.executing(connection, home=runtime.places.home)
+    drivers = {plan_workflow_id(plan.id, plan.run): plan for plan in executing}
+    alive = runtime.engine.live(list(drivers)) if drivers else set[str]()
+    for workflow_id, plan in drivers.items():
+        reconcile_tasks(runtime, plan)
+        if workflow_id not in alive:
+            restart_driver(runtime, plan)
+
+
+def restart_driver(runtime: Runtime, plan: Plan) -> None:
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        if locked.run == plan.run and locked.status in PLAN_EXECUTING:
+            start(connection, runtime, locked)
+
+
+def reconcile_tasks(runtime: Runtime, plan: Plan) -> None:
+    with runtime.database.read() as connection:
+        busy = [
+            task
+            for task in plans.tasks_of(connection, plan.id)
+            if task.status in (TaskStatus.QUEUED, TaskStatus.RUNNING)
+        ]
+    workflows = {task_workflow_id(task.id, task.run): task for task in busy}
+    alive = runtime.engine.live(list(workflows)) if workflows else set[str]()
+    for workflow_id, task in workflows.items():
+        if workflow_id not in alive:
+            interrupt(runtime, plan, task)
+
+
+def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:
+    """Closes the step of a task whose workflow is gone and lets the driver queue the task again."""
+    with runtime.database.read() as connection:
+        step = steps.of_run(connection, task.id, task.run)
+    if step is not None and step.ended_at is None:
+        agents.kill_strays(step.id)
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, plan.id)
+        now = tasks.get(connection, task.id)
+        if (now.run, now.status) != (task.run, task.status):
+            return
+        step = steps.of_run(connection, task.id, task.run)
+        if step is not None and step.ended_at is not None and not step.interrupted and step.failure is None:
+            return  # it succeeded and waits for its turn to be merged
+        claim = tasks.take_claim(connection, task.id, runtime.worker_id)
+        if step is not None and step.ended_at is None:
+            steps.finish(connection, step.id, claim=claim, actor=runtime.actor, interrupted=True)
+        tasks.set_status(connection, now, TaskStatus.INTERRUPTED, claim=claim, actor=runtime.actor)
+        runtime.engine.wake_plan(connection, locked.id, locked.run)

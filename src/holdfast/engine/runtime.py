@@ -1,0 +1,125 @@
+"""What the workflows of one worker work with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, ParamSpec, TypedDict, TypeVar
+
+from holdfast.engine.places import Places
+from holdfast.engine.queues import Engine
+from holdfast.engine.workspace import Workspaces
+from holdfast.errors import HoldfastError, InfraError
+from holdfast.settings import Settings
+from holdfast.store import Database
+
+LOG = logging.getLogger("holdfast.engine")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One command or agent that runs in this worker now; `request_stop` may be called from any thread."""
+
+    plan_id: str
+    task_id: str
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+    def request_stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.stop.set)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The parts of one worker. `broken` holds the first infrastructure error; then the worker ends at once."""
+
+    database: Database
+    settings: Settings
+    places: Places
+    engine: Engine
+    workspaces: Workspaces
+    worker_id: str
+    executions: dict[str, Execution] = field(default_factory=dict[str, Execution])
+    broken: InfraError | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def actor(self) -> str:
+        return f"worker:{self.worker_id}"
+
+    @contextmanager
+    def execution(self, plan_id: str, task_id: str) -> Generator[asyncio.Event]:
+        """Lets the control thread stop what runs inside this block; gives the event that says so."""
+        running = Execution(plan_id, task_id, asyncio.get_running_loop(), asyncio.Event())
+        self.executions[task_id] = running
+        try:
+            yield running.stop
+        finally:
+            del self.executions[task_id]
+
+    def break_down(self, error: InfraError) -> None:
+        """Records why this worker cannot go on and lets it end: its work stays claimable (design section 11)."""
+        if self.broken is None:
+            self.broken = error
+        self.ended.set()
+
+
+_current: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Makes `runtime` the one that workflows of this process use; DBOS runs one executor a process."""
+    _current[:] = [runtime]
+
+
+def remove() -> None:
+    _current.clear()
+
+
+def current() -> Runtime:
+    """Gives the runtime of this process; workflows run only after `install`."""
+    return _current[0]
+
+
+async def in_thread(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Runs blocking work in a thread. An infrastructure error ends the worker and never reaches DBOS.
+
+    DBOS would record it as the workflow's final error (engine measurements, DBOS 3.4), and the work would be lost.
+    """
+    return await guarded(asyncio.to_thread(function, *arguments, **keywords))
+
+
+class Result(TypedDict, Generic[R]):
+    """What a step of a workflow gives back: its value, or the error for people. Errors are values here, since an
+    exception that DBOS has recorded comes back as another class when it is replayed."""
+
+    value: R | None
+    error: str
+
+
+async def attempted(work: Awaitable[R]) -> Result[R]:
+    """Gives the value of `work` or its error; infrastructure errors end the worker instead."""
+    try:
+        return {"value": await guarded(work), "error": ""}
+    except HoldfastError as error:
+        return {"value": None, "error": f"{error.message} ({error.hint})" if error.hint else error.message}
+    except Exception as error:
+        LOG.exception("internal error")
+        return {"value": None, "error": f"internal error: {type(error).__name__}: {error}"}
+
+
+async def guarded(work: Awaitable[R]) -> R:
+    """Awaits `work`; on an infrastructure error it reports the worker broken and waits for the process to end."""
+    try:
+        return await work
+    except InfraError as error:
+        current().break_down(error)
+        await asyncio.Event().wait()
+        raise

@@ -1,0 +1,311 @@
+"""One run of one attempt of a task: prepare its worktree and step, execute it, seal what came of it.
+
+Each of the three may be done again after a kill: prepare finds its step by (task, run), execute adopts the command by
+its run folder, seal finds its commit by the trailer and its step by its end. The claim is taken anew each time the
+workflow starts or is recovered, and every row that is written carries it: a worker that was taken over writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from dbos import DBOS
+
+from holdfast import clock
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.plan import PhaseMode, Plan
+from holdfast.domain.step import Step
+from holdfast.domain.task import Executor, FailureKind
+from holdfast.domain.transitions import TaskStatus
+from holdfast.engine import task_command
+from holdfast.engine.queues import RUN_TASK
+from holdfast.engine.runtime import Result, Runtime, attempted, current, guarded, in_thread
+from holdfast.engine.work import (
+    Outcome,
+    Work,
+    add_checkpoint,
+    complete_task,
+    fail_task,
+    load,
+    save_checkpoint,
+    task_checkpoint,
+)
+from holdfast.engine.workspace import commit_work
+from holdfast.failpoints import failpoint
+from holdfast.store import Connection, checkpoints, metrics, plans, steps, tasks
+from holdfast.vcs import Change, Worktree, measure
+
+
+@DBOS.workflow(name=RUN_TASK, max_recovery_attempts=None)
+async def run_task(task_id: str, run: int) -> None:
+    """Runs one attempt of a task to its end and wakes the plan's driver."""
+    work = await in_thread(take_up, current(), task_id, run)
+    if work is None:
+        return
+    prepared = await DBOS.run_step_async({"name": "prepare"}, _prepare, work)
+    step_id, error = prepared["value"], prepared["error"]
+    if step_id is not None:
+        executed = await DBOS.run_step_async({"name": "execute"}, _execute, work, step_id)
+        outcome, error = executed["value"], executed["error"]
+        if outcome is not None:
+            error = (await DBOS.run_step_async({"name": "seal"}, _seal, work, step_id, outcome))["error"]
+    if error:
+        await DBOS.run_step_async({"name": "abandon"}, _abandon, work, error)
+
+
+async def _prepare(work: Work) -> Result[str]:
+    return await attempted(asyncio.to_thread(prepare, current(), work))
+
+
+async def _execute(work: Work, step_id: str) -> Result[Outcome]:
+    return await attempted(execute(current(), await in_thread(reload, current(), work), step_id))
+
+
+async def _seal(work: Work, step_id: str, outcome: Outcome) -> Result[None]:
+    reloaded = await in_thread(reload, current(), work)
+    return await attempted(asyncio.to_thread(seal, current(), reloaded, step_id, outcome))
+
+
+async def _abandon(work: Work, error: str) -> None:
+    await in_thread(abandon, current(), work, error)
+
+
+def reload(runtime: Runtime, work: Work) -> Work:
+    with runtime.database.read() as connection:
+        return load(connection, work.task.id, work.claim)
+
+
+def abandon(runtime: Runtime, work: Work, error: str) -> None:
+    """Ends an attempt that Holdfast could not carry through: its step, if it was begun, and the task's try."""
+    with runtime.database.transaction() as connection:
+        plan = plans.lock(connection, work.plan.id)
+        task = tasks.get(connection, work.task.id)
+        step = steps.of_run(connection, task.id, task.run)
+        if step is not None and step.ended_at is None:
+            steps.finish(
+                connection,
+                step.id,
+                actor=runtime.actor,
+                claim=work.claim,
+                failure=FailureKind.INTERNAL,
+                error=error,
+                commit_after=step.commit_before,
+            )
+        if task.status is TaskStatus.QUEUED:
+            task = tasks.set_status(connection, task, TaskStatus.RUNNING, claim=work.claim, actor=runtime.actor)
+        if task.status is TaskStatus.RUNNING:
+            kind = FailureKind.INTERNAL
+            fail_task(connection, runtime.settings, task, kind, error, claim=work.claim, actor=runtime.actor)
+        runtime.engine.wake_plan(connection, plan.id, plan.run)
+
+
+def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
+    """Claims the task for this worker, or gives None where this run of it is over."""
+    with runtime.database.transaction() as connection:
+        task = tasks.get(connection, task_id)
+        if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
+            return None
+        claim = tasks.take_claim(connection, task_id, runtime.worker_id)
+        work = load(connection, task_id, claim)
+        if task.status is TaskStatus.QUEUED and (work.plan.stop is not None or work.plan.cancel_requested):
+            tasks.set_status(connection, work.task, TaskStatus.PAUSED, claim=claim, actor=runtime.actor)
+            runtime.engine.wake_plan(connection, work.plan.id, work.plan.run)
+            return None
+        return work
+
+
+def prepare(runtime: Runtime, work: Work) -> str:
+    """Makes branch and worktree ready and begins the step; gives its id."""
+    work = give_branch(runtime, work)
+    vault = runtime.workspaces.vault(work.project)
+    head = vault.head(work.place.branch)
+    if head is None:
+        vault.create_branch(work.place.branch, vault.head(work.plan.branch) or work.plan.base_commit)
+        head = vault.head(work.place.branch)
+    assert head is not None
+    failpoint("engine.prepare.branch_made")
+    with runtime.workspaces.worktree(work.place) as worktree:
+        if starts_clean(runtime, work):
+            clean(runtime, work, worktree, vault.tree_of(head), head)
+        failpoint("engine.prepare.worktree_ready")
+        if work.task.head_checkpoint == 0:
+            save_checkpoint(runtime, work, None, CheckpointKind.INITIAL, worktree.snapshot(), head)
+    failpoint("engine.prepare.before_begin")
+    with runtime.database.transaction() as connection:
+        return begin(connection, runtime, work, head).id
+
+
+def starts_clean(runtime: Runtime, work: Work) -> bool:
+    """Tells whether this run starts from what its branch holds.
+
+    A command always does, so that trying it again means the same; an agent goes on from what its last attempt left.
+    """
+    if work.task.executor is Executor.COMMAND:
+        return True
+    with runtime.database.read() as connection:
+        return not any(step.branch == work.place.branch for step in steps.of_task(connection, work.task.id))
+
+
+def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str) -> None:
+    """Makes the worktree exactly `tree`; what no checkpoint holds yet (an edit by hand) is kept in one first."""
+    snapshot = worktree.snapshot()
+    if snapshot.tree == tree:
+        return
+    with runtime.database.read() as connection:
+        known = checkpoints.has_tree(connection, work.plan.id, snapshot.tree)
+    if not known:
+        save_checkpoint(runtime, work, None, CheckpointKind.PRE_REWIND, snapshot, head)
+    worktree.set_tree(tree)
+
+
+def give_branch(runtime: Runtime, work: Work) -> Work:
+    """Records the branch of the task before it is made; after a merge conflict it is a new one, the old one stays."""
+    if work.task.branch:
+        return work
+    branch = work.plan.branch
+    if work.phase.mode is PhaseMode.PARALLEL:
+        branch = f"{branch}--{work.task.key}"
+        vault = runtime.workspaces.vault(work.project)
+        taken = {name.removeprefix("refs/heads/") for name in vault.refs("refs/heads/")}
+        names = [branch, *(f"{branch}-{n}" for n in range(2, len(taken) + 3))]
+        branch = next(name for name in names if name not in taken)
+    with runtime.database.transaction() as connection:
+        task = tasks.set_fields(connection, work.task.id, claim=work.claim, branch=branch)
+    return replace(work, task=task)
+
+
+def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: str) -> Step:
+    task = tasks.get(connection, work.task.id)
+    step = steps.begin(
+        connection,
+        id=clock.new_id(),
+        task_id=task.id,
+        attempt=task.attempt,
+        run=task.run,
+        branch=work.place.branch,
+        commit_before=commit_before,
+        agent_config=task_command.configuration(runtime.settings, work.plan, task),
+        claim=work.claim,
+        actor=runtime.actor,
+    )
+    if task.status is TaskStatus.QUEUED:
+        tasks.set_status(
+            connection,
+            task,
+            TaskStatus.RUNNING,
+            claim=work.claim,
+            actor=runtime.actor,
+            data={"step": step.number},
+        )
+    return step
+
+
+async def execute(runtime: Runtime, work: Work, step_id: str) -> Outcome:
+    """Runs the task's command and checks, or adopts them where they run already."""
+    with runtime.execution(work.plan.id, work.task.id) as stop:
+        keeper = asyncio.create_task(_keep_checkpoints(runtime, work, step_id))
+        try:
+            return await task_command.run(runtime, work, step_id, stop)
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def _keep_checkpoints(runtime: Runtime, work: Work, step_id: str) -> None:
+    """Makes a checkpoint of the running task every `checkpoint_interval_seconds`, if anything changed."""
+    interval = runtime.settings.checkpoint_interval_seconds
+    if not interval:
+        return
+    while True:
+        await asyncio.sleep(interval)
+        await guarded(asyncio.to_thread(interval_checkpoint, runtime, work, step_id))
+
+
+def interval_checkpoint(runtime: Runtime, work: Work, step_id: str) -> None:
+    with runtime.database.read() as connection:
+        step = steps.get_by_id(connection, step_id)
+        latest = checkpoints.latest(connection, task_id=work.task.id)
+    with runtime.workspaces.worktree(work.place) as worktree:
+        snapshot = worktree.snapshot()
+        if latest is None or latest.tree != snapshot.tree:
+            save_checkpoint(runtime, work, step_id, CheckpointKind.INTERVAL, snapshot, step.commit_before)
+
+
+def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
+    """Commits what the step made, binds it in a checkpoint, ends the step and moves the task on."""
+    with runtime.database.read() as connection:
+        step = steps.get_by_id(connection, step_id)
+    if step.ended_at is not None:
+        return
+    ended_at = clock.now()
+    vault = runtime.workspaces.vault(work.project)
+    with runtime.workspaces.worktree(work.place) as worktree:
+        snapshot = worktree.snapshot(full=step.restarts > 0 or work.claim > 1)
+        failpoint("engine.seal.snapshot")
+        succeeded = outcome["failure"] is None and not outcome["interrupted"]
+        commit = step.commit_before
+        if succeeded:
+            commit = commit_work(vault, work.place, work.task, step, snapshot.tree, ended_at)
+        checkpoint = task_checkpoint(runtime, work, step_id, CheckpointKind.STEP, snapshot, commit)
+        change = measure(vault, step.commit_before, commit)
+        with runtime.database.transaction() as connection:
+            end_step(connection, runtime, work, step_id, outcome, checkpoint, change)
+            failpoint("engine.seal.before_commit")
+    failpoint("engine.seal.committed")
+
+
+def end_step(
+    connection: Connection,
+    runtime: Runtime,
+    work: Work,
+    step_id: str,
+    outcome: Outcome,
+    checkpoint: Checkpoint,
+    change: Change,
+) -> None:
+    """Writes the end of a step: step, checkpoint, task, metrics, events and the driver's wake, all or none."""
+    plan = plans.lock(connection, work.plan.id)
+    add_checkpoint(connection, runtime, work, checkpoint)
+    ended = steps.finish(
+        connection,
+        step_id,
+        actor=runtime.actor,
+        claim=work.claim,
+        exit_code=outcome["exit_code"],
+        interrupted=outcome["interrupted"],
+        failure=outcome["failure"],
+        error=outcome["error"],
+        commit_after=checkpoint.head_commit,
+        cpu_seconds=outcome["cpu_seconds"],
+        peak_memory_bytes=outcome["peak_memory_bytes"],
+        files_changed=change.files,
+        bytes_changed=change.bytes,
+    )
+    move_task(connection, runtime, work, plan, ended)
+    seconds = (ended.ended_at - ended.started_at).total_seconds() if ended.ended_at else 0.0
+    for name, value, unit in (
+        ("duration", seconds, "s"),
+        ("cpu", ended.cpu_seconds, "s"),
+        ("peak_memory", float(ended.peak_memory_bytes), "B"),
+        ("files_changed", float(ended.files_changed), ""),
+        ("bytes_changed", float(ended.bytes_changed), "B"),
+        ("restarts", float(ended.restarts), ""),
+    ):
+        metrics.upsert(connection, plan.id, name, value, unit=unit, step_id=ended.id)
+    runtime.engine.wake_plan(connection, plan.id, plan.run)
+
+
+def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, ended: Step) -> None:
+    """Gives the task the status that follows from its step; a parallel one stays running until it is merged."""
+    task = tasks.get(connection, work.task.id)
+    told: dict[str, object] = {"step": ended.number, "attempt": ended.attempt}
+    if ended.interrupted:
+        target = TaskStatus.CANCELLED if plan.cancel_requested else TaskStatus.PAUSED
+        tasks.set_status(connection, task, target, claim=work.claim, actor=runtime.actor, data=told)
+        return
+    if ended.failure is None:
+        if work.phase.mode is not PhaseMode.PARALLEL:
+            complete_task(connection, task, claim=work.claim, actor=runtime.actor, data=told)
+        return
+    fail_task(connection, runtime.settings, task, ended.failure, ended.error, claim=work.claim, actor=runtime.actor)

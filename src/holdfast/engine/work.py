@@ -1,0 +1,152 @@
+"""A task that this worker has claimed: its outcome, its checkpoints, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from holdfast import clock
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.task import FailureKind, RetryRule, Task, after_failure
+from holdfast.domain.transitions import TaskStatus
+from holdfast.engine.runtime import Runtime
+from holdfast.engine.workspace import Place, make_checkpoint
+from holdfast.settings import Settings
+from holdfast.store import Connection, checkpoints, plans, projects, tasks
+from holdfast.vcs import Snapshot
+
+
+class Outcome(TypedDict):
+    """What came of a step's command and checks; plain values, since DBOS records it."""
+
+    exit_code: int | None
+    failure: FailureKind | None
+    error: str
+    interrupted: bool
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task that this worker has claimed, with what surrounds it."""
+
+    project: Project
+    plan: Plan
+    phase: Phase
+    task: Task
+    claim: int
+
+    @property
+    def place(self) -> Place:
+        own = self.task if self.phase.mode is PhaseMode.PARALLEL else None
+        return Place(self.project, self.plan, self.task.branch or self.plan.branch, own)
+
+
+def load(connection: Connection, task_id: str, claim: int) -> Work:
+    task = tasks.get(connection, task_id)
+    plan = plans.get(connection, task.plan_id)
+    phase = next(phase for phase in plans.phases_of(connection, plan.id) if phase.id == task.phase_id)
+    return Work(projects.get(connection, plan.project_id), plan, phase, task, claim)
+
+
+def save_checkpoint(
+    runtime: Runtime,
+    work: Work,
+    step_id: str | None,
+    kind: CheckpointKind,
+    snapshot: Snapshot,
+    head_commit: str,
+) -> None:
+    """Makes the task's next checkpoint and records it at once (the last one of a step is recorded with its end)."""
+    checkpoint = task_checkpoint(runtime, work, step_id, kind, snapshot, head_commit)
+    with runtime.database.transaction() as connection:
+        add_checkpoint(connection, runtime, work, checkpoint)
+
+
+def add_checkpoint(connection: Connection, runtime: Runtime, work: Work, checkpoint: Checkpoint) -> None:
+    """Records a checkpoint of the task and makes it the task's head."""
+    checkpoints.add(connection, checkpoint, claim=work.claim, actor=runtime.actor)
+    checkpoints.set_head(connection, work.task.id, checkpoint.number, claim=work.claim)
+
+
+def task_checkpoint(
+    runtime: Runtime,
+    work: Work,
+    step_id: str | None,
+    kind: CheckpointKind,
+    snapshot: Snapshot,
+    head_commit: str,
+) -> Checkpoint:
+    """Writes the objects and the ref of the task's next checkpoint; the caller records it."""
+    with runtime.database.read() as connection:
+        state = plan_state(connection, work.plan)
+    return make_checkpoint(
+        runtime.database,
+        runtime.workspaces.vault(work.project),
+        plan=work.plan,
+        task=work.task,
+        step_id=step_id,
+        kind=kind,
+        name="",
+        tree=snapshot.tree,
+        snapshot=snapshot,
+        head_commit=head_commit,
+        state=state,
+    )
+
+
+def plan_state(connection: Connection, plan: Plan) -> dict[str, object]:
+    """Gives the part of a checkpoint that says where the plan was: its variables and its finished tasks."""
+    finished = [task.key for task in plans.tasks_of(connection, plan.id) if task.status is TaskStatus.COMPLETED]
+    return {"variables": dict(plan.variables), "finished": finished, "stage": str(plan.stage)}
+
+
+def complete_task(
+    connection: Connection,
+    task: Task,
+    *,
+    claim: int,
+    actor: str,
+    data: dict[str, object],
+) -> None:
+    """running → completed, with what went wrong before wiped off."""
+    tasks.set_status(
+        connection,
+        task,
+        TaskStatus.COMPLETED,
+        claim=claim,
+        actor=actor,
+        data=data,
+        failure=None,
+        error="",
+        retry_at=None,
+    )
+
+
+def fail_task(
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    failure: FailureKind,
+    error: str,
+    *,
+    claim: int,
+    actor: str,
+) -> None:
+    """Makes a task whose attempt failed wait for its next one, or failed for good."""
+    now = clock.now()
+    rule = RetryRule(settings.retry_base_seconds, settings.retry_max_seconds)
+    status, retry_at = after_failure(task, failure, rule, now=now, jitter=clock.jitter())
+    tasks.set_status(
+        connection,
+        task,
+        status,
+        claim=claim,
+        actor=actor,
+        data={"failure": str(failure), "error": error[:500]},
+        failure=failure,
+        error=error,
+        retry_at=retry_at,
+    )

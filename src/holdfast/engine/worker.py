@@ -1,0 +1,108 @@
+"""A process that executes plans: it takes its lock, launches DBOS, runs workflows until it is stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack
+
+from dbos import DBOS
+
+from holdfast import __version__, clock
+from holdfast.engine import plan_run, runtime, task_run
+from holdfast.engine.control import Control
+from holdfast.engine.places import Places
+from holdfast.engine.queues import APPLICATION, APPLICATION_VERSION, SERIALIZER, Engine, plans_queue, tasks_queue
+from holdfast.engine.recovery import recover
+from holdfast.engine.runtime import Runtime
+from holdfast.engine.workspace import Workspaces
+from holdfast.settings import Settings
+from holdfast.store import Database, WorkerKind, backup, locks, workers
+from holdfast.store import Worker as WorkerRow
+
+# The workflows that DBOS may be asked to run; naming them here loads and registers them.
+WORKFLOWS = (plan_run.run_plan, task_run.run_task)
+POLL_SECONDS = 0.1
+PLANS_AT_ONCE = 100
+
+
+class Worker:
+    """One executing process; a context: entered it works in the background, left it stops and leaves commands running.
+
+    What runs under a shim when it stops, or is killed, is adopted by the next worker. Entering raises `Unavailable`
+    (`worker_running`) where another process executes on the same SQLite file.
+    """
+
+    def __init__(self, database: Database, settings: Settings, places: Places, kind: str) -> None:
+        self.id = clock.new_id()
+        self._kind = WorkerKind(kind)
+        self._stack = ExitStack()
+        self.runtime = Runtime(
+            database=database,
+            settings=settings,
+            places=places,
+            engine=Engine(database),
+            workspaces=Workspaces(places, settings),
+            worker_id=self.id,
+        )
+
+    def __enter__(self) -> Worker:
+        with ExitStack() as stack:
+            database = self.runtime.database
+            stack.callback(self.runtime.engine.close)
+            self._lock = stack.enter_context(locks.worker_lock(database, self.id))
+            backup.on_start(database)
+            with database.transaction() as connection:
+                workers.add(connection, self._row())
+            runtime.install(self.runtime)
+            stack.callback(runtime.remove)
+            stack.callback(self.runtime.workspaces.close)
+            self._launch(database)
+            stack.callback(DBOS.destroy)
+            recover(self.runtime)
+            control = Control(self.runtime, self._look_after)
+            control.start()
+            stack.callback(control.stop)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _look_after(self) -> None:
+        self._lock.check()
+        recover(self.runtime)
+
+    def _row(self) -> WorkerRow:
+        return WorkerRow(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            kind=self._kind,
+            home=self.runtime.places.home,
+            version=__version__,
+            started_at=clock.now(),
+        )
+
+    def _launch(self, database: Database) -> None:
+        home = self.runtime.places.home
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": self.id,
+                "system_database_engine": database.engine,
+                "serializer": SERIALIZER,
+                "notification_listener_polling_interval_sec": POLL_SECONDS,
+                "use_listen_notify": not database.is_sqlite,
+                "log_level": "ERROR",
+            }
+        )
+        DBOS.listen_queues([plans_queue(home), tasks_queue(home)])
+        DBOS.launch()
+        DBOS.register_queue(plans_queue(home), worker_concurrency=PLANS_AT_ONCE, polling_interval_sec=POLL_SECONDS)
+        DBOS.register_queue(
+            tasks_queue(home),
+            worker_concurrency=self.runtime.settings.max_parallel,
+            polling_interval_sec=POLL_SECONDS,
+        )

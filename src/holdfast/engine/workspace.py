@@ -1,0 +1,181 @@
+"""Vaults and worktrees of plans and tasks, and the commits and checkpoints made of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from holdfast import clock
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, checkpoint_ref
+from holdfast.domain.plan import Plan, Project
+from holdfast.domain.step import Step
+from holdfast.domain.task import Task
+from holdfast.engine.places import Places
+from holdfast.errors import StepError
+from holdfast.failpoints import failpoint
+from holdfast.settings import Settings
+from holdfast.store import Database, checkpoints
+from holdfast.vcs import Limits, Snapshot, Vault, Worktree
+
+AUTHOR = "Holdfast <holdfast@localhost>"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a task works: its plan's worktree and branch, or its own."""
+
+    project: Project
+    plan: Plan
+    branch: str
+    own: Task | None
+
+
+class Workspaces:
+    """The vaults and worktrees that this process has open, each worktree used by one thread at a time."""
+
+    def __init__(self, places: Places, settings: Settings, *, watch: bool = True) -> None:
+        self._places = places
+        self._settings = settings
+        self._watch = watch
+        self._vaults: dict[str, Vault] = {}
+        self._worktrees: dict[str, Worktree] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def vault(self, project: Project) -> Vault:
+        """Gives the project's vault, made from the user's repository the first time; durable on return."""
+        with self._guard:
+            vault = self._vaults.get(project.id)
+            if vault is None:
+                vault = Vault.open_or_create(self._places.vault(project.id), Path(project.path))
+                vault.recover()
+                self._vaults[project.id] = vault
+            return vault
+
+    @contextmanager
+    def worktree(self, place: Place) -> Generator[Worktree]:
+        """Lends the worktree of `place`, checked out at its branch the first time; one user at a time."""
+        path = self._path(place)
+        with self._lock(str(path)):
+            worktree = self._worktrees.get(str(path))
+            if worktree is None:
+                vault = self.vault(place.project)
+                commit = vault.head(place.branch)
+                if commit is None:
+                    raise StepError(f"the branch {place.branch} is not in the vault", code="branch_missing")
+                limits = Limits(max_file_bytes=self._settings.max_file_bytes)
+                worktree = Worktree.ensure(vault, path, place.branch, commit, watch=self._watch, limits=limits)
+                self._worktrees[str(path)] = worktree
+            yield worktree
+
+    def path(self, place: Place) -> str:
+        return str(self._path(place))
+
+    def release(self, plan: Plan) -> None:
+        """Closes the worktrees of a plan and its tasks (their files stay), so that other processes may open them."""
+        own = self._places.plan_worktree(plan)
+        with self._guard:
+            paths = [each for each in self._worktrees if each == str(own) or each.startswith(f"{own}--")]
+        for path in paths:
+            with self._lock(path):
+                worktree = self._worktrees.pop(path, None)
+                if worktree is not None:
+                    worktree.close()
+
+    def close(self) -> None:
+        for worktree in self._worktrees.values():
+            worktree.close()
+        for vault in self._vaults.values():
+            vault.close()
+        self._worktrees.clear()
+        self._vaults.clear()
+
+    def _path(self, place: Place) -> Path:
+        if place.own is not None:
+            return self._places.task_worktree(place.plan, place.own)
+        return self._places.plan_worktree(place.plan)
+
+    def _lock(self, path: str) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(path, threading.Lock())
+
+
+def commit_work(vault: Vault, place: Place, task: Task, step: Step, tree: str, ended_at: datetime) -> str:
+    """Commits `tree` on the step's branch and gives the branch's commit; no difference, no commit.
+
+    Done again after a kill it finds its own commit by the `Holdfast-Step` trailer.
+    """
+    head = vault.head(place.branch)
+    if head is None or head != step.commit_before:
+        if head is not None and vault.trailers(head).get("Holdfast-Step") == str(step.number):
+            return head
+        raise StepError(
+            f"the branch {place.branch} moved from {step.commit_before[:12]} to {str(head)[:12]} while step "
+            f"{step.number} ran",
+            code="branch_moved",
+        )
+    if vault.tree_of(head) == tree:
+        return head
+    commit = vault.write_commit(tree, (head,), commit_message(place.plan, task, step), author=AUTHOR, time=ended_at)
+    failpoint("engine.commit.written")
+    vault.move_branch(place.branch, commit, head)
+    failpoint("engine.commit.branch_moved")
+    return commit
+
+
+def commit_message(plan: Plan, task: Task, step: Step) -> str:
+    return (
+        f"{task.title}\n\nHoldfast-Plan: P{plan.number} {plan.title}\n"
+        f"Holdfast-Task: T{task.number} {task.key}\nHoldfast-Step: {step.number}\n"
+    )
+
+
+def make_checkpoint(
+    database: Database,
+    vault: Vault,
+    *,
+    plan: Plan,
+    task: Task | None,
+    step_id: str | None,
+    kind: CheckpointKind,
+    name: str,
+    tree: str,
+    head_commit: str,
+    state: Mapping[str, object],
+    snapshot: Snapshot | None = None,
+) -> Checkpoint:
+    """Writes objects and ref of the next checkpoint, durable on return; the caller adds the row.
+
+    Done again after a kill it takes the same number, since no row has it, and the orphan ref is replaced.
+    """
+    owner_id = task.id if task else plan.id
+    with database.read() as connection:
+        number = checkpoints.next_number(connection, task_id=task.id if task else None, plan_id=plan.id)
+    created_at = clock.now()
+    ref = checkpoint_ref(owner_id, number)
+    label = f"{'T' if task else 'P'}{task.number if task else plan.number}@{number}"
+    commit = vault.write_checkpoint(ref, tree, (head_commit,), f"checkpoint {label} {kind} {name}\n", time=created_at)
+    failpoint("engine.checkpoint.written")
+    return Checkpoint(
+        id=clock.new_id(),
+        number=number,
+        plan_id=plan.id,
+        task_id=task.id if task else None,
+        step_id=step_id,
+        kind=kind,
+        name=name,
+        ref=ref,
+        commit=commit,
+        tree=tree,
+        head_commit=head_commit,
+        message_id=None,
+        state=state,
+        skipped=tuple(snapshot.skipped) if snapshot else (),
+        busy=tuple(snapshot.busy) if snapshot else (),
+        created_at=created_at,
+        details={"via": snapshot.via} if snapshot else {},
+    )

@@ -1,0 +1,175 @@
+"""Is the database what it should be? The file's own integrity, and the rules that no constraint can say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, select, text
+
+from holdfast.domain.history import EventType
+from holdfast.domain.transitions import TASK_ENDED, PlanStatus, TaskStatus
+from holdfast.store.database import Database
+from holdfast.store.tables import approvals, checkpoints, events, metadata, phases, plans, projects, steps, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding: which rule, of which row, and what is wrong."""
+
+    rule: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Rows per table and bytes of the database (SQLite: with its log)."""
+
+    rows: dict[str, int]
+    total_bytes: int
+    plans_by_status: dict[str, int]
+
+
+def check(database: Database) -> list[Problem]:
+    """Gives everything that is wrong; an empty list means that the database keeps all its promises."""
+    with database.read() as connection:
+        problems = _file(connection) if database.is_sqlite else []
+        if problems:
+            return problems
+        rules = (_states_follow_history, _running, _step_numbers, _checkpoint_numbers, _heads, _completed, _gates)
+        return [problem for rule in rules for problem in rule(connection)]
+
+
+def _file(connection: Connection) -> list[Problem]:
+    found = [
+        Problem("integrity", "file", str(row[0]))
+        for row in connection.execute(text("PRAGMA integrity_check"))
+        if row[0] != "ok"
+    ]
+    for row in connection.execute(text("PRAGMA foreign_key_check")):
+        found.append(Problem("foreign_key", f"{row[0]} row {row[1]}", f"points at a row of {row[2]} that is not there"))
+    return found
+
+
+def _states_follow_history(connection: Connection) -> list[Problem]:
+    """The newest event that tells a state tells the state that the row has; all since the first are connected."""
+    found: list[Problem] = []
+    told = (
+        (EventType.PLAN, events.c.plan_id, plans, "draft"),
+        (EventType.PHASE, events.c.phase_id, phases, "pending"),
+        (EventType.TASK, events.c.task_id, tasks, "pending"),
+    )
+    for type_, subject, table, initial in told:
+        replayed: dict[str, str] = {}
+        query = select(subject, events.c.data).where(events.c.type == type_).order_by(events.c.tx, events.c.id)
+        for row_id, data in connection.execute(query.where(events.c.subtype != "stage")):
+            if "from" not in data:
+                continue
+            before = replayed.get(row_id, data["from"])
+            if before != data["from"]:
+                found.append(
+                    Problem(
+                        "history", f"{type_} {row_id}", f"went to {before}, then from {data['from']} to {data['to']}"
+                    )
+                )
+            replayed[row_id] = data["to"]
+        for row in connection.execute(select(table.c.id, table.c.status)):
+            expected = replayed.get(row.id, initial)
+            if str(row.status) != expected:
+                found.append(Problem("history", f"{type_} {row.id}", f"is {row.status}, but history says {expected}"))
+    return found
+
+
+def _running(connection: Connection) -> list[Problem]:
+    open_step = and_(steps.c.active, steps.c.ended_at.is_(None), ~steps.c.interrupted)
+    counted = (
+        select(steps.c.task_id, func.count().label("number")).where(open_step).group_by(steps.c.task_id).subquery()
+    )
+    query = select(tasks.c.number, tasks.c.status, counted.c.number.label("open")).join(
+        counted, counted.c.task_id == tasks.c.id
+    )
+    found: list[Problem] = []
+    for row in connection.execute(query):
+        if row.open > 1:
+            found.append(Problem("one_running_step", f"T{row.number}", f"has {row.open} running steps"))
+        if row.status in TASK_ENDED:
+            found.append(Problem("ended_task_runs", f"T{row.number}", f"is {row.status}, but a step of it still runs"))
+    told = (steps.c.exit_code.is_(None), ~steps.c.interrupted, steps.c.failure.is_(None))
+    for number in connection.execute(select(steps.c.number).where(steps.c.ended_at.is_not(None), *told)).scalars():
+        found.append(Problem("end_told", f"step {number}", "has ended without an exit code"))
+    return found
+
+
+def _step_numbers(connection: Connection) -> list[Problem]:
+    query = (
+        select(projects.c.slug, projects.c.last_step, func.count(steps.c.id), func.max(steps.c.number))
+        .outerjoin(steps, steps.c.project_id == projects.c.id)
+        .group_by(projects.c.id, projects.c.slug, projects.c.last_step)
+    )
+    return [
+        Problem("step_numbers", slug, f"has {count} steps up to number {last or 0}; {given} numbers were given")
+        for slug, given, count, last in connection.execute(query)
+        if not (last or 0) == count == given
+    ]
+
+
+def _checkpoint_numbers(connection: Connection) -> list[Problem]:
+    owner = func.coalesce(checkpoints.c.task_id, checkpoints.c.plan_id)
+    query = select(owner, checkpoints.c.number, func.count()).group_by(owner, checkpoints.c.number)
+    return [
+        Problem("checkpoint_numbers", str(subject), f"checkpoint {number} exists {count} times")
+        for subject, number, count in connection.execute(query.having(func.count() > 1))
+    ]
+
+
+def _heads(connection: Connection) -> list[Problem]:
+    joined = and_(checkpoints.c.task_id == tasks.c.id, checkpoints.c.number == tasks.c.head_checkpoint)
+    query = select(tasks.c.number, tasks.c.head_checkpoint).outerjoin(checkpoints, joined)
+    missing = query.where(tasks.c.head_checkpoint > 0, checkpoints.c.id.is_(None))
+    return [
+        Problem("head", f"T{number}", f"its head is checkpoint {head}, which does not exist")
+        for number, head in connection.execute(missing)
+    ]
+
+
+def _completed(connection: Connection) -> list[Problem]:
+    done = (TaskStatus.COMPLETED, TaskStatus.SKIPPED)
+    query = (
+        select(plans.c.number, tasks.c.number, tasks.c.status)
+        .join(tasks, tasks.c.plan_id == plans.c.id)
+        .where(plans.c.status == PlanStatus.COMPLETED, tasks.c.status.not_in(done))
+    )
+    return [
+        Problem("completed", f"P{plan}", f"is completed, but its task T{task} is {status}")
+        for plan, task, status in connection.execute(query)
+    ]
+
+
+def _gates(connection: Connection) -> list[Problem]:
+    ended = (PlanStatus.COMPLETED, PlanStatus.CANCELLED)
+    query = (
+        select(approvals.c.number, plans.c.number, plans.c.status)
+        .join(plans, plans.c.id == approvals.c.plan_id)
+        .where(approvals.c.status == "open", plans.c.status.in_(ended))
+    )
+    return [
+        Problem("gate", f"A{gate}", f"is open, but plan P{plan} is {status}")
+        for gate, plan, status in connection.execute(query)
+    ]
+
+
+def stats(database: Database) -> Stats:
+    """Gives rows per table, bytes, and plans per status."""
+    with database.read() as connection:
+        rows = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        }
+        by_status = Counter(str(status) for status in connection.execute(select(plans.c.status)).scalars())
+        if database.path is None:
+            total = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+        else:
+            parts = (database.path.with_name(database.path.name + suffix) for suffix in ("", "-wal"))
+            total = sum(part.stat().st_size for part in parts if part.exists())
+    return Stats(rows, int(total), dict(by_status))

@@ -1,0 +1,105 @@
+"""Checkpoints: numbered per task (per plan for its stages), written once, never given another content."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select, update
+
+from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.history import EventType
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import events
+from holdfast.store.paging import Page, Query, before, page
+from holdfast.store.rows import claim_lost, columns_of, entity, insert_fenced
+from holdfast.store.tables import checkpoints, plans, tasks
+
+
+def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: int | None = None) -> Checkpoint:
+    """Stores a checkpoint with its event; the same number with the same commit again gives the stored one.
+
+    Raises `IllegalState` if that number has another commit, and `ClaimLost` if `claim` is no longer the task's.
+    """
+    query = _of(checkpoint.task_id, checkpoint.plan_id).where(checkpoints.c.number == checkpoint.number)
+    row = connection.execute(query).one_or_none()
+    if row is not None:
+        stored = entity(Checkpoint, row)
+        if stored.commit != checkpoint.commit:
+            raise IllegalState(
+                f"checkpoint {checkpoint.number} is already commit {stored.commit[:12]}",
+                hint="take the next number",
+                code="exists",
+            )
+        return stored
+    insert_fenced(connection, checkpoints, columns_of(checkpoint), checkpoint.task_id, claim)
+    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == checkpoint.plan_id)).scalar_one()
+    events.add(
+        connection,
+        EventType.CHECKPOINT,
+        str(checkpoint.kind),
+        actor,
+        project_id=project_id,
+        plan_id=checkpoint.plan_id,
+        task_id=checkpoint.task_id,
+        step_id=checkpoint.step_id,
+        data={"number": checkpoint.number, "name": checkpoint.name, "commit": checkpoint.commit},
+    )
+    return checkpoint
+
+
+def _of(task_id: str | None, plan_id: str | None) -> Query:
+    if task_id is not None:
+        return select(checkpoints).where(checkpoints.c.task_id == task_id)
+    return select(checkpoints).where(checkpoints.c.plan_id == plan_id, checkpoints.c.task_id.is_(None))
+
+
+def next_number(connection: Connection, *, task_id: str | None = None, plan_id: str | None = None) -> int:
+    """Gives the number after the last of a task (or of a plan's own); the unique index settles a race for it."""
+    last = _of(task_id, plan_id).with_only_columns(func.max(checkpoints.c.number))
+    return (connection.execute(last).scalar_one() or 0) + 1
+
+
+def get(connection: Connection, number: int, *, task_id: str | None = None, plan_id: str | None = None) -> Checkpoint:
+    """Gives checkpoint `number` of a task (or of a plan's own); raises `NotFound`."""
+    row = connection.execute(_of(task_id, plan_id).where(checkpoints.c.number == number)).one_or_none()
+    if row is None:
+        raise NotFound(f"no checkpoint {number}", hint="holdfast task show lists them")
+    return entity(Checkpoint, row)
+
+
+def latest(connection: Connection, *, task_id: str | None = None, plan_id: str | None = None) -> Checkpoint | None:
+    """Gives the newest checkpoint of a task (or of a plan's own), or None."""
+    row = connection.execute(_of(task_id, plan_id).order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else entity(Checkpoint, row)
+
+
+def list_(
+    connection: Connection,
+    *,
+    task_id: str | None = None,
+    plan_id: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Page[Checkpoint]:
+    """Gives a page of a task's checkpoints, or of all of a plan's (its tasks' too), newest first."""
+    numbered = task_id is not None
+    query = _of(task_id, None) if numbered else select(checkpoints).where(checkpoints.c.plan_id == plan_id)
+    key = checkpoints.c.number if numbered else checkpoints.c.id
+    rows = connection.execute(before(query, key, cursor, limit, numeric=numbered))
+    found = [entity(Checkpoint, row) for row in rows]
+    return page(found, limit, lambda each: each.number if numbered else each.id)
+
+
+def set_head(connection: Connection, task_id: str, number: int, *, claim: int | None = None) -> None:
+    """Moves the task's head to checkpoint `number`, which must exist; 0 = none. Fenced by `claim`."""
+    if number:
+        get(connection, number, task_id=task_id)
+    where = [tasks.c.id == task_id]
+    if claim is not None:
+        where.append(tasks.c.claim == claim)
+    if connection.execute(update(tasks).where(*where).values(head_checkpoint=number)).rowcount != 1:
+        raise claim_lost(connection, task_id, claim or 0)
+
+
+def has_tree(connection: Connection, plan_id: str, tree: str) -> bool:
+    """Tells whether a checkpoint of the plan or of its tasks holds exactly that tree."""
+    query = select(checkpoints.c.id).where(checkpoints.c.plan_id == plan_id, checkpoints.c.tree == tree).limit(1)
+    return connection.execute(query).first() is not None

@@ -1,0 +1,237 @@
+"""One database, SQLite or PostgreSQL: opened, checked, brought to this code's schema.
+
+`transaction()` is for writing and `read()` for reading; both give a SQLAlchemy connection that the query modules take.
+`engine` is shared with the workflow engine, whose transactions then carry our rows too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError
+
+from holdfast import clock
+from holdfast.errors import HoldfastError, InfraError, UsageError
+from holdfast.store.faults import translated
+from holdfast.store.tables import SCHEMA
+
+_READ = "holdfast_read"
+_POOL = 20
+_CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Database:
+    """An open database. Safe to use from many threads; each `transaction()` and `read()` has its own connection."""
+
+    url: str
+    engine: Engine
+    path: Path | None
+    data: Path
+
+    @classmethod
+    def open(cls, url: str, *, data: Path, migrate: bool = True, busy_timeout_seconds: float = 30.0) -> Database:
+        """Opens the database that `url` names, creates or migrates its schema, and checks every setting it relies on.
+
+        `data` is the folder where backups before a migration go. Raises `UsageError` for a URL that is none,
+        `InfraError` (`database_unreachable`, `database_readonly`, `database_locked`, `disk_full`), `Corruption` for a
+        damaged or foreign file, and `IllegalState` for one that a newer Holdfast made.
+        """
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            path = Path(cast("str", parsed.database)).absolute()
+            database = cls(url, _sqlite_engine(parsed, path, busy_timeout_seconds), path, data)
+        else:
+            database = cls(url, _postgres_engine(parsed), None, data)
+        try:
+            _first_contact(database, busy_timeout_seconds)
+            _bring_up(database, migrate)
+        except HoldfastError:
+            database.close()
+            raise
+        return database
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.path is not None
+
+    @property
+    def place(self) -> str:
+        """Names the database in messages, without a password."""
+        return f"the database {self.path}" if self.path else f"the database {self.engine.url!r}"
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """Gives a connection in a write transaction: durable when the block ends, undone when it raises.
+
+        SQLite takes the write lock at the start (BEGIN IMMEDIATE); PostgreSQL is READ COMMITTED. Raises `InfraError`
+        for a failing database, `ConstraintViolated` for what the schema refuses, `Conflict` for what may be repeated.
+        """
+        with translated(self.place), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """Gives a connection that cannot write and never waits for a writer; SQLite: one snapshot for the block."""
+        options: dict[str, Any] = {_READ: True} if self.is_sqlite else {"postgresql_readonly": True}
+        with translated(self.place), self.engine.connect().execution_options(**options) as connection:
+            if not self.is_sqlite:
+                yield connection
+                return
+            connection.exec_driver_sql("PRAGMA query_only=1")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+                connection.exec_driver_sql("PRAGMA query_only=0")
+
+    def has_table(self, name: str, *, schema: str) -> bool:
+        """Tells whether a table is there that is not ours; SQLite has no schemas."""
+        with self.read() as connection:
+            return inspect(connection).has_table(name, schema=None if self.is_sqlite else schema)
+
+    def close(self) -> None:
+        """Closes all pooled connections."""
+        self.engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    hint = "sqlite:///path/to/file.db or postgresql://user@host/name"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UsageError("HOLDFAST_DB is not a database URL", hint=hint) from error
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "sqlite":
+            raise UsageError("a database in memory would be lost at the end of each command", hint=hint)
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case other:
+            raise UsageError(f"a {other} database is not supported", hint=hint)
+
+
+def _sqlite_engine(url: URL, path: Path, busy_timeout_seconds: float) -> Engine:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfraError(
+            f"the folder {path.parent} cannot be made: {error.strerror}",
+            hint="make it writable, or name another place in HOLDFAST_DB",
+            code="database_readonly",
+        ) from error
+    engine = create_engine(
+        url.set(database=str(path)),
+        pool_size=_POOL,
+        max_overflow=_POOL,
+        connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False},
+    )
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        _supply_unixepoch(connection)
+        _configure(connection, busy_timeout_seconds)
+
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get(_READ, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "before_cursor_execute", _begun_already, retval=True)
+    return engine
+
+
+def _begun_already(
+    connection: Connection, _cursor: object, statement: str, parameters: Any, _context: object, _many: bool
+) -> tuple[str, Any]:
+    """Lets DBOS's migrations say BEGIN IMMEDIATE themselves in a transaction that has begun so already."""
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    if statement == "BEGIN IMMEDIATE" and driver.in_transaction:
+        return "SELECT 1", parameters
+    return statement, parameters
+
+
+def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
+    """Sets each pragma, fetches it back and refuses to go on without it: an unfetched PRAGMA hides its error."""
+    wanted: dict[str, str | int] = {
+        "busy_timeout": int(busy_timeout_seconds * 1000),
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+    }
+    for name, value in wanted.items():
+        if connection.execute(f"PRAGMA {name}").fetchone()[0] == value:
+            continue
+        connection.execute(f"PRAGMA {name}={value}").fetchall()
+        got = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if got != value:
+            raise InfraError(
+                f"SQLite did not take the setting {name}={value} (it says {got})",
+                hint="the database must be on a local file system that allows shared memory, not a network share",
+                code="database_setting",
+            )
+
+
+def _supply_unixepoch(connection: sqlite3.Connection) -> None:
+    """Gives SQLite before 3.42 the `unixepoch('subsec')` in which DBOS 3.4 on Python 3.12 keeps its times."""
+    if sqlite3.sqlite_version_info >= (3, 42):
+        return
+
+    def unixepoch(*arguments: object) -> float | int | None:
+        match arguments:
+            case () | ("now",):
+                return int(clock.now().timestamp())
+            case ("subsec",) | ("subsecond",) | ("now", "subsec") | ("now", "subsecond"):
+                return round(clock.now().timestamp(), 3)
+            case _:
+                return None
+
+    connection.create_function("unixepoch", -1, unixepoch)
+
+
+def _postgres_engine(url: URL) -> Engine:
+    given = url.query.get("options", "")
+    options = f"{given if isinstance(given, str) else ' '.join(given)} -c search_path={SCHEMA},public".strip()
+    query = {name: value for name, value in url.query.items() if name != "options"}
+    arguments: dict[str, object] = {"options": options, "application_name": "holdfast"}
+    if "connect_timeout" not in query:
+        arguments["connect_timeout"] = _CONNECT_SECONDS
+    return create_engine(
+        url.set(query=query),
+        pool_pre_ping=True,
+        pool_size=_POOL,
+        max_overflow=_POOL,
+        isolation_level="READ COMMITTED",
+        connect_args=arguments,
+    )
+
+
+def _first_contact(database: Database, busy_timeout_seconds: float) -> None:
+    """Opens the first connection; two processes that make a SQLite file at once meet its lock while it turns to WAL."""
+    deadline = time.monotonic() + busy_timeout_seconds
+    while True:
+        try:
+            with translated(database.place), database.engine.connect():
+                return
+        except InfraError as error:
+            if error.code != "database_locked" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _bring_up(database: Database, migrate: bool) -> None:
+    from holdfast.store import migrate as migration
+
+    if migrate:
+        migration.upgrade(database)
+    else:
+        migration.require_known(database)

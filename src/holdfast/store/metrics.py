@@ -1,0 +1,41 @@
+"""Measured values of plans and steps: one per name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from holdfast import clock
+from holdfast.store.rows import entity
+from holdfast.store.tables import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One value, of a step or (with `step_id` None) of the plan."""
+
+    plan_id: str
+    step_id: str | None
+    name: str
+    value: float
+    unit: str
+    at: datetime
+
+
+def upsert(
+    connection: Connection, plan_id: str, name: str, value: float, *, unit: str = "", step_id: str | None = None
+) -> None:
+    """Stores a value in place of the one of that name that the plan or step had."""
+    values = {"value": value, "unit": unit, "at": clock.now()}
+    owner = metrics.c.step_id.is_(None) if step_id is None else metrics.c.step_id == step_id
+    where = (metrics.c.plan_id == plan_id, metrics.c.name == name, owner)
+    if connection.execute(update(metrics).where(*where).values(**values)).rowcount == 0:
+        connection.execute(metrics.insert().values(plan_id=plan_id, step_id=step_id, name=name, **values))
+
+
+def of_plan(connection: Connection, plan_id: str) -> tuple[Metric, ...]:
+    """Gives all values of a plan and of its steps, in the order of their first writing."""
+    query = select(metrics).where(metrics.c.plan_id == plan_id).order_by(metrics.c.id)
+    return tuple(entity(Metric, row) for row in connection.execute(query))

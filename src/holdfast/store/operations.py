@@ -1,0 +1,90 @@
+"""Operations: the intent of a rewind and its like, written before its effects, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from holdfast import clock
+from holdfast.errors import IllegalState
+from holdfast.store.paging import Page, before, page
+from holdfast.store.rows import entity, one
+from holdfast.store.tables import OperationStatus, operations
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation; while it is `open` its effects may be half done, and its intent says how to complete them."""
+
+    id: str
+    plan_id: str | None
+    task_id: str | None
+    kind: str
+    actor: str
+    status: OperationStatus
+    intent: Mapping[str, object]
+    outcome: Mapping[str, object]
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def begin(
+    connection: Connection,
+    *,
+    id: str,
+    kind: str,
+    actor: str,
+    intent: Mapping[str, object],
+    plan_id: str | None = None,
+    task_id: str | None = None,
+) -> Operation:
+    """Gives the operation of that id, made now if it does not exist yet."""
+    row = connection.execute(select(operations).where(operations.c.id == id)).one_or_none()
+    if row is not None:
+        return entity(Operation, row)
+    values = {"id": id, "kind": kind, "actor": actor, "plan_id": plan_id, "task_id": task_id, "intent": intent}
+    values |= {"status": OperationStatus.OPEN, "outcome": {}, "started_at": clock.now()}
+    return entity(Operation, connection.execute(operations.insert().values(**values).returning(operations)).one())
+
+
+def finish(
+    connection: Connection,
+    operation_id: str,
+    *,
+    outcome: Mapping[str, object],
+    status: OperationStatus = OperationStatus.DONE,
+) -> Operation:
+    """Ends an operation, once: an ended one is given back as it is stored."""
+    if status is OperationStatus.OPEN:
+        raise IllegalState("an operation ends as done or failed")
+    where = (operations.c.id == operation_id, operations.c.status == OperationStatus.OPEN)
+    connection.execute(update(operations).where(*where).values(status=status, outcome=outcome, ended_at=clock.now()))
+    return get(connection, operation_id)
+
+
+def get(connection: Connection, operation_id: str) -> Operation:
+    """Gives one operation; raises `NotFound`."""
+    query = select(operations).where(operations.c.id == operation_id)
+    return entity(Operation, one(connection, query, "such operation"))
+
+
+def open_ones(connection: Connection, *, plan_id: str | None = None) -> tuple[Operation, ...]:
+    """Gives the operations that have not ended, oldest first: what recovery completes."""
+    query = select(operations).where(operations.c.status == OperationStatus.OPEN).order_by(operations.c.id)
+    if plan_id is not None:
+        query = query.where(operations.c.plan_id == plan_id)
+    return tuple(entity(Operation, row) for row in connection.execute(query))
+
+
+def list_(
+    connection: Connection, *, plan_id: str | None = None, limit: int = 100, cursor: str | None = None
+) -> Page[Operation]:
+    """Gives a page of operations, newest first."""
+    query = select(operations)
+    if plan_id is not None:
+        query = query.where(operations.c.plan_id == plan_id)
+    rows = connection.execute(before(query, operations.c.id, cursor, limit, numeric=False))
+    return page([entity(Operation, row) for row in rows], limit, lambda operation: operation.id)

@@ -1,0 +1,263 @@
+"""Plans and their phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from holdfast import clock
+from holdfast.domain import transitions
+from holdfast.domain.history import EventType
+from holdfast.domain.plan import Phase, Plan
+from holdfast.domain.task import Task
+from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, PlanStatus
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import events, references, tasks
+from holdfast.store.paging import Page, before, page
+from holdfast.store.rows import changeable, columns_of, entity, next_numbers, one
+from holdfast.store.tables import LOCAL_OWNER, phases, plans, projects
+from holdfast.store.tables import events as event_rows
+
+# Columns with rules of their own: `set_status` and `set_stage` write them.
+_GUARDED = frozenset({"id", "number", "owner_id", "project_id", "status", "stage", "pause_reason", "created_at"})
+_ENDED = frozenset({PlanStatus.COMPLETED, PlanStatus.FAILED, PlanStatus.CANCELLED})
+
+
+def add(
+    connection: Connection,
+    plan: Plan,
+    new_phases: Sequence[Phase],
+    new_tasks: Sequence[Task],
+    *,
+    actor: str = "system",
+    owner_id: str = LOCAL_OWNER,
+) -> tuple[Plan, tuple[Phase, ...], tuple[Task, ...]]:
+    """Stores all rows of a new plan and gives them back with their numbers.
+
+    A slug that the project already has gets the plan's number as a suffix, and so does the branch named after it.
+    """
+    number = next_numbers(connection, "plans")[0]
+    stored = _with_free_slug(connection, replace(plan, number=number))
+    connection.execute(plans.insert().values(**columns_of(stored), owner_id=owner_id))
+    if new_phases:
+        connection.execute(phases.insert(), [columns_of(phase) for phase in new_phases])
+    numbered = tasks.insert_all(connection, new_tasks)
+    events.add(
+        connection,
+        EventType.PLAN,
+        "created",
+        actor,
+        project_id=stored.project_id,
+        plan_id=stored.id,
+        data={"number": number, "title": stored.title, "status": stored.status, "stage": stored.stage},
+        owner_id=owner_id,
+    )
+    return stored, tuple(new_phases), numbered
+
+
+def _with_free_slug(connection: Connection, plan: Plan) -> Plan:
+    query = select(plans.c.id).where(plans.c.project_id == plan.project_id, plans.c.slug == plan.slug)
+    if connection.execute(query).first() is None:
+        return plan
+    slug = f"{plan.slug}-{plan.number}"
+    branch = plan.branch.removesuffix(plan.slug) + slug if plan.branch.endswith(plan.slug) else plan.branch
+    return replace(plan, slug=slug, branch=branch)
+
+
+def get(connection: Connection, plan_id: str) -> Plan:
+    """Gives one plan; raises `NotFound`."""
+    return entity(Plan, one(connection, select(plans).where(plans.c.id == plan_id), "such plan"))
+
+
+def find(connection: Connection, reference: str, *, owner_id: str = LOCAL_OWNER) -> str:
+    """Gives the id of the plan "P12", "12", a slug, an id or a beginning of one with 4 or more characters.
+
+    Raises `NotFound`, and `UsageError` that lists the candidates if several fit.
+    """
+    query = select(plans.c.id, plans.c.number).where(plans.c.owner_id == owner_id).order_by(plans.c.number)
+    rows: Sequence[Any] = ()
+    number = references.number_in(reference, "P")
+    if number is not None:
+        rows = connection.execute(query.where(plans.c.number == number)).all()
+    if not rows:
+        rows = connection.execute(query.where(plans.c.slug == reference).limit(8)).all()
+    if not rows:
+        rows = references.by_prefix(connection, query, plans.c.id, reference)
+    return references.only(rows, "plan", "P", reference, "holdfast plan list").id
+
+
+def list_(
+    connection: Connection,
+    *,
+    status: PlanStatus | None = None,
+    project_id: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+    owner_id: str = LOCAL_OWNER,
+) -> Page[Plan]:
+    """Gives a page of plans, newest first."""
+    query = select(plans).where(plans.c.owner_id == owner_id)
+    if status is not None:
+        query = query.where(plans.c.status == status)
+    if project_id is not None:
+        query = query.where(plans.c.project_id == project_id)
+    found = [entity(Plan, row) for row in connection.execute(before(query, plans.c.number, cursor, limit))]
+    return page(found, limit, lambda plan: plan.number)
+
+
+def lock(connection: Connection, plan_id: str) -> Plan:
+    """Gives the plan and keeps others from changing it until the transaction ends."""
+    query = select(plans).where(plans.c.id == plan_id).with_for_update(key_share=True)
+    return entity(Plan, one(connection, query, "such plan"))
+
+
+def set_status(
+    connection: Connection,
+    plan: Plan,
+    status: PlanStatus,
+    *,
+    actor: str,
+    reason: PauseReason | None = None,
+    data: Mapping[str, object] | None = None,
+    **columns: object,
+) -> Plan:
+    """Moves `plan` from the status it was read with to `status`, with its event; gives the new plan.
+
+    Sets `pause_reason`, `started_at` and `ended_at` as they follow. Raises `IllegalTransition` if the tables do not
+    allow it and `IllegalState` if the plan is no longer what `plan` says.
+    """
+    transitions.check(transitions.PLAN_STATUS, "plan", plan.status, status)
+    now = clock.now()
+    values: dict[str, Any] = {
+        "status": status,
+        "pause_reason": reason if status is PlanStatus.PAUSED else None,
+        "ended_at": now if status in _ENDED else None,
+    }
+    if status is PlanStatus.RUNNING and plan.started_at is None:
+        values["started_at"] = now
+    values |= changeable(plans, columns, _GUARDED)
+    where = (plans.c.id == plan.id, plans.c.status == plan.status)
+    changed = connection.execute(update(plans).where(*where).values(**values).returning(plans)).one_or_none()
+    if changed is None:
+        raise _moved_on(connection, plan)
+    told = {"from": plan.status, "to": status, **({"reason": reason} if reason else {}), **(data or {})}
+    tell(connection, plan, str(status), actor, told)
+    return entity(Plan, changed)
+
+
+def set_stage(
+    connection: Connection, plan: Plan, stage: PlanStage, *, actor: str, data: Mapping[str, object] | None = None
+) -> Plan:
+    """Moves `plan` from the stage it was read with to `stage`, with its event; errors as `set_status`."""
+    transitions.check(transitions.PLAN_STAGE, "plan's stage", plan.stage, stage)
+    where = (plans.c.id == plan.id, plans.c.stage == plan.stage)
+    changed = connection.execute(update(plans).where(*where).values(stage=stage).returning(plans)).one_or_none()
+    if changed is None:
+        raise _moved_on(connection, plan)
+    tell(connection, plan, "stage", actor, {"from": plan.stage, "to": stage, **(data or {})})
+    return entity(Plan, changed)
+
+
+def set_fields(connection: Connection, plan_id: str, **columns: object) -> Plan:
+    """Writes columns that have no rules of their own (stop, cancel_requested, run, base_commit, error …)."""
+    values = changeable(plans, columns, _GUARDED)
+    changed = connection.execute(update(plans).where(plans.c.id == plan_id).values(**values).returning(plans))
+    row = changed.one_or_none()
+    if row is None:
+        raise NotFound("no such plan")
+    return entity(Plan, row)
+
+
+def _moved_on(connection: Connection, plan: Plan) -> IllegalState:
+    now = get(connection, plan.id)
+    return IllegalState(
+        f"plan P{now.number} is {now.status} ({now.stage}) by now, not {plan.status} ({plan.stage})",
+        hint="look again: holdfast status",
+        code="changed_meanwhile",
+    )
+
+
+def tell(connection: Connection, plan: Plan, subtype: str, actor: str, data: Mapping[str, object]) -> None:
+    """Writes an event of a plan that is no change of its status or stage."""
+    ids = {"project_id": plan.project_id, "plan_id": plan.id}
+    events.add(connection, EventType.PLAN, subtype, actor, data=data, **ids)
+
+
+def phases_of(connection: Connection, plan_id: str) -> tuple[Phase, ...]:
+    """Gives a plan's phases in their order."""
+    query = select(phases).where(phases.c.plan_id == plan_id).order_by(phases.c.position)
+    return tuple(entity(Phase, row) for row in connection.execute(query))
+
+
+def tasks_of(connection: Connection, plan_id: str) -> tuple[Task, ...]:
+    """Gives a plan's tasks in the order of their phases and of their places in them."""
+    return tasks.of_plan(connection, plan_id)
+
+
+def phase(connection: Connection, phase_id: str) -> Phase:
+    """Gives one phase; raises `NotFound`."""
+    return entity(Phase, one(connection, select(phases).where(phases.c.id == phase_id), "such phase"))
+
+
+def set_phase_status(
+    connection: Connection,
+    current: Phase,
+    status: PhaseStatus,
+    *,
+    actor: str,
+    data: Mapping[str, object] | None = None,
+) -> Phase:
+    """Moves a phase from the status it was read with to `status`, with its event; errors as `set_status`."""
+    transitions.check(transitions.PHASE, "phase", current.status, status)
+    now = clock.now()
+    values: dict[str, Any] = {"status": status}
+    match status:
+        case PhaseStatus.RUNNING:
+            values |= {"started_at": current.started_at or now, "ended_at": None}
+        case PhaseStatus.PENDING:
+            values |= {"started_at": None, "ended_at": None}
+        case PhaseStatus.PAUSED:
+            pass
+        case _:
+            values["ended_at"] = now
+    where = (phases.c.id == current.id, phases.c.status == current.status)
+    changed = connection.execute(update(phases).where(*where).values(**values).returning(phases)).one_or_none()
+    if changed is None:
+        found = phase(connection, current.id)
+        raise IllegalState(
+            f"the phase '{found.title}' is {found.status} by now, not {current.status}", code="changed_meanwhile"
+        )
+    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == current.plan_id)).scalar_one()
+    told = {"from": current.status, "to": status, "title": current.title, **(data or {})}
+    ids = {"project_id": project_id, "plan_id": current.plan_id, "phase_id": current.id}
+    events.add(connection, EventType.PHASE, str(status), actor, data=told, **ids)
+    return entity(Phase, changed)
+
+
+def count_by_status(connection: Connection, *, owner_id: str = LOCAL_OWNER) -> dict[PlanStatus, int]:
+    """Gives how many plans are in each status that any has."""
+    query = select(plans.c.status, func.count()).where(plans.c.owner_id == owner_id).group_by(plans.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def executing(connection: Connection, *, home: str) -> tuple[Plan, ...]:
+    """Gives the plans that run or wait in one data folder, oldest first."""
+    query = (
+        select(plans)
+        .join(projects, projects.c.id == plans.c.project_id)
+        .where(projects.c.home == home, plans.c.status.in_(transitions.PLAN_EXECUTING))
+        .order_by(plans.c.number)
+    )
+    return tuple(entity(Plan, row) for row in connection.execute(query))
+
+
+def stage_entered_at(connection: Connection, plan_id: str) -> datetime | None:
+    """Gives when the plan came into its present stage, None if it never left the first."""
+    query = select(func.max(event_rows.c.at)).where(
+        event_rows.c.plan_id == plan_id, event_rows.c.type == EventType.PLAN, event_rows.c.subtype == "stage"
+    )
+    return connection.execute(query).scalar_one()

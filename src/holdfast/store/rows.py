@@ -1,0 +1,112 @@
+"""What the query modules share: rows to dataclasses, the fence, and short numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, Table, literal, select, update
+
+from holdfast.domain.budget import Budget
+from holdfast.errors import ClaimLost, NotFound
+from holdfast.store.paging import AnyRow
+from holdfast.store.tables import counters, tasks
+
+Entity = TypeVar("Entity")
+
+_BUDGET = ("max_seconds", "max_tokens", "max_cost_usd")
+
+
+@lru_cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def entity(kind: type[Entity], row: AnyRow, **given: object) -> Entity:
+    """Builds a dataclass from the columns of its fields' names; a `budget` comes from its three columns."""
+    columns = row._mapping  # pyright: ignore[reportPrivateUsage]  # SQLAlchemy's documented name
+    values: dict[str, Any] = dict(given)
+    for name in _names(kind):
+        if name == "budget":
+            values[name] = Budget(*(columns[part] for part in _BUDGET))
+        elif name not in values:
+            values[name] = columns[name]
+    return kind(**values)
+
+
+def columns_of(item: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Gives a dataclass's fields as column values; a `budget` becomes its three columns."""
+    values: dict[str, Any] = {}
+    for name in _names(type(item)):
+        if name in without:
+            continue
+        value = getattr(item, name)
+        if isinstance(value, Budget):
+            values.update({part: getattr(value, part) for part in _BUDGET})
+        else:
+            values[name] = value
+    return values
+
+
+def changeable(table: Table, values: Mapping[str, object], refused: frozenset[str]) -> dict[str, Any]:
+    """Gives column values back; a name that the table does not have or that has its own function is a TypeError."""
+    unknown = [name for name in values if name not in table.c or name in refused]
+    if unknown:
+        raise TypeError(f"not a changeable column of {table.name}: {', '.join(unknown)}")
+    return dict(values)
+
+
+def one(connection: Connection, query: Any, what: str) -> AnyRow:
+    """Gives the only row; raises `NotFound` with "no <what>" if there is none."""
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"no {what}")
+    return row
+
+
+def next_numbers(connection: Connection, counter: str, count: int = 1) -> range:
+    """Takes the next `count` short numbers; others wait for this transaction, so none is given twice or skipped."""
+    taken = (
+        update(counters)
+        .where(counters.c.name == counter)
+        .values(value=counters.c.value + count)
+        .returning(counters.c.value)
+    )
+    last = connection.execute(taken).scalar_one()
+    return range(last - count + 1, last + 1)
+
+
+def fence(task_id: str, claim: int) -> Select[tuple[str]]:
+    """Selects the task's id only while `claim` is its claim, and holds the task's row until the transaction ends.
+
+    It is part of the writing statement itself: a worker that was taken over writes nothing, however late it wakes up.
+    """
+    return select(tasks.c.id).where(tasks.c.id == task_id, tasks.c.claim == claim).with_for_update(key_share=True)
+
+
+def insert_fenced(
+    connection: Connection, table: Table, values: Mapping[str, Any], task_id: str | None, claim: int | None
+) -> None:
+    """Inserts one row; with a claim, only if it is still the task's (else `ClaimLost`)."""
+    if claim is None or task_id is None:
+        connection.execute(table.insert().values(**values))
+        return
+    held = fence(task_id, claim).subquery()
+    source = select(*(literal(value, table.c[name].type) for name, value in values.items())).select_from(held)
+    if connection.execute(table.insert().from_select(list(values), source)).rowcount != 1:
+        raise claim_lost(connection, task_id, claim)
+
+
+def claim_lost(connection: Connection, task_id: str, claim: int) -> ClaimLost:
+    """Gives the error for a write that came after another worker's claim."""
+    row = connection.execute(select(tasks.c.number, tasks.c.claim).where(tasks.c.id == task_id)).one_or_none()
+    if row is None:
+        return ClaimLost(f"the task {task_id} is gone")
+    return ClaimLost(f"task T{row.number} was taken over (claim {row.claim}, this one is {claim})")
+
+
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """Gives the bounds [low, high) of the ids that begin with `prefix`."""
+    return prefix, prefix + "g"

@@ -1,0 +1,253 @@
+"""Steps: one row per run of an attempt, numbered per project, closed once, never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from holdfast import clock
+from holdfast.domain.budget import Usage
+from holdfast.domain.history import EventType
+from holdfast.domain.step import Step, state
+from holdfast.domain.task import FailureKind
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import events
+from holdfast.store.paging import Page, before, page
+from holdfast.store.rows import changeable, claim_lost, entity, fence, insert_fenced, one
+from holdfast.store.tables import plans, projects, steps, tasks
+
+_GUARDED = frozenset(
+    "id number project_id plan_id task_id parent_step_id attempt run active started_at ended_at exit_code "  # noqa: SIM905
+    "interrupted failure".split()
+)
+
+
+def begin(
+    connection: Connection,
+    *,
+    id: str,
+    task_id: str,
+    run: int,
+    attempt: int,
+    branch: str,
+    commit_before: str,
+    actor: str,
+    agent_config: Mapping[str, object] | None = None,
+    details: Mapping[str, object] | None = None,
+    claim: int | None = None,
+) -> Step:
+    """Gives the step of a task's run, made now if it does not exist yet: asking twice makes one.
+
+    It takes the project's next number; its parent is the newest active step on `branch`, else of the project. Raises
+    `ClaimLost` if `claim` is no longer the task's, and `IllegalState` if another step of the task still runs.
+    """
+    if (found := of_run(connection, task_id, run)) is not None:
+        return found
+    place = one(
+        connection,
+        select(tasks.c.plan_id, tasks.c.number, plans.c.project_id)
+        .join(plans, plans.c.id == tasks.c.plan_id)
+        .where(tasks.c.id == task_id),
+        "such task",
+    )
+    # The project's row is locked before the second look, so that of two who ask at once the later one finds the step.
+    connection.execute(select(projects.c.id).where(projects.c.id == place.project_id).with_for_update(key_share=True))
+    if (found := of_run(connection, task_id, run)) is not None:
+        return found
+    _refuse_running(connection, task_id, place.number)
+    values: dict[str, Any] = {
+        "id": id,
+        "number": _take_number(connection, place.project_id),
+        "project_id": place.project_id,
+        "plan_id": place.plan_id,
+        "task_id": task_id,
+        "parent_step_id": _parent(connection, place.project_id, branch),
+        "attempt": attempt,
+        "run": run,
+        "branch": branch,
+        "commit_before": commit_before,
+        "agent_config": agent_config or {},
+        "details": details or {},
+        "started_at": clock.now(),
+    }
+    insert_fenced(connection, steps, values, task_id, claim)
+    step = get_by_id(connection, id)
+    _tell(connection, step, "started", actor, {"number": step.number, "attempt": attempt, "run": run})
+    return step
+
+
+def of_run(connection: Connection, task_id: str, run: int) -> Step | None:
+    """Gives the step of a task's run, None if that run has not come so far."""
+    row = connection.execute(select(steps).where(steps.c.task_id == task_id, steps.c.run == run)).one_or_none()
+    return None if row is None else entity(Step, row)
+
+
+def _refuse_running(connection: Connection, task_id: str, task_number: int) -> None:
+    query = select(steps.c.number).where(
+        steps.c.task_id == task_id, steps.c.active, steps.c.ended_at.is_(None), ~steps.c.interrupted
+    )
+    running = connection.execute(query).scalar_one_or_none()
+    if running is not None:
+        raise IllegalState(
+            f"step {running} of task T{task_number} still runs", hint="end or interrupt it first", code="step_running"
+        )
+
+
+def _take_number(connection: Connection, project_id: str) -> int:
+    taken = update(projects).where(projects.c.id == project_id).values(last_step=projects.c.last_step + 1)
+    return connection.execute(taken.returning(projects.c.last_step)).scalar_one()
+
+
+def _parent(connection: Connection, project_id: str, branch: str) -> str | None:
+    newest = select(steps.c.id).where(steps.c.project_id == project_id, steps.c.active)
+    newest = newest.order_by(steps.c.number.desc()).limit(1)
+    on_branch = connection.execute(newest.where(steps.c.branch == branch)).scalar_one_or_none()
+    return on_branch or connection.execute(newest).scalar_one_or_none()
+
+
+def finish(
+    connection: Connection,
+    step_id: str,
+    *,
+    actor: str,
+    claim: int | None = None,
+    exit_code: int | None = None,
+    interrupted: bool = False,
+    failure: FailureKind | None = None,
+    **columns: object,
+) -> Step:
+    """Ends a step, once: an ended one is given back as it is stored. Give an exit code, a failure or `interrupted`.
+
+    Raises `ClaimLost` if `claim` is given and no longer the task's; the test is part of the writing statement.
+    """
+    values = changeable(steps, columns, _GUARDED)
+    values |= {"ended_at": clock.now(), "exit_code": exit_code, "interrupted": interrupted, "failure": failure}
+    step = get_by_id(connection, step_id)
+    where = [steps.c.id == step_id, steps.c.ended_at.is_(None)]
+    if claim is not None:
+        where.append(steps.c.task_id.in_(fence(step.task_id, claim)))
+    row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
+    if row is None:
+        found = get_by_id(connection, step_id)
+        if found.ended_at is None:
+            raise claim_lost(connection, step.task_id, claim or 0)
+        return found
+    ended = entity(Step, row)
+    told = {"number": ended.number, "exit_code": exit_code, "failure": failure, "commit_after": ended.commit_after}
+    _tell(connection, ended, str(state(ended)), actor, told)
+    return ended
+
+
+def set_fields(connection: Connection, step_id: str, *, claim: int | None = None, **columns: object) -> Step:
+    """Writes columns without rules of their own (restarts, tokens, commit_after, details …), fenced by `claim`."""
+    values = changeable(steps, columns, _GUARDED)
+    step = get_by_id(connection, step_id)
+    where = [steps.c.id == step_id]
+    if claim is not None:
+        where.append(steps.c.task_id.in_(fence(step.task_id, claim)))
+    row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
+    if row is None:
+        raise claim_lost(connection, step.task_id, claim or 0)
+    return entity(Step, row)
+
+
+def deactivate(connection: Connection, step_id: str, *, actor: str) -> Step:
+    """Marks a step as rolled back, for good; one that already is stays as it is. Raises `IllegalState` if it runs."""
+    step = get_by_id(connection, step_id)
+    if not step.active:
+        return step
+    where = (steps.c.id == step_id, steps.c.active, or_(steps.c.ended_at.is_not(None), steps.c.interrupted))
+    row = connection.execute(update(steps).where(*where).values(active=False).returning(steps)).one_or_none()
+    if row is None:
+        raise IllegalState(f"step {step.number} still runs", hint="stop the plan first", code="step_running")
+    _tell(connection, step, "rolled_back", actor, {"number": step.number})
+    return entity(Step, row)
+
+
+def get(connection: Connection, project_id: str, number: int) -> Step:
+    """Gives step `number` of a project; raises `NotFound`."""
+    where = and_(steps.c.project_id == project_id, steps.c.number == number)
+    row = connection.execute(select(steps).where(where)).one_or_none()
+    if row is None:
+        raise NotFound(f"no step {number}", hint="holdfast steps lists them")
+    return entity(Step, row)
+
+
+def get_by_id(connection: Connection, step_id: str) -> Step:
+    """Gives one step; raises `NotFound`."""
+    return entity(Step, one(connection, select(steps).where(steps.c.id == step_id), "such step"))
+
+
+def of_task(connection: Connection, task_id: str) -> tuple[Step, ...]:
+    """Gives all steps of a task, oldest first."""
+    query = select(steps).where(steps.c.task_id == task_id).order_by(steps.c.number)
+    return tuple(entity(Step, row) for row in connection.execute(query))
+
+
+def running(connection: Connection, task_id: str) -> Step | None:
+    """Gives the task's step that has no end yet, if there is one."""
+    query = select(steps).where(steps.c.task_id == task_id, steps.c.active, steps.c.ended_at.is_(None))
+    row = connection.execute(query.where(~steps.c.interrupted)).one_or_none()
+    return None if row is None else entity(Step, row)
+
+
+def list_(
+    connection: Connection,
+    *,
+    project_id: str | None = None,
+    plan_id: str | None = None,
+    task_id: str | None = None,
+    active: bool | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Page[Step]:
+    """Gives a page of steps, newest first: by number within a project, plan or task, else by the time of their ids."""
+    query = select(steps)
+    equal = {"project_id": project_id, "plan_id": plan_id, "task_id": task_id, "active": active}
+    for name, value in equal.items():
+        if value is not None:
+            query = query.where(steps.c[name] == value)
+    numbered = any((project_id, plan_id, task_id))
+    key = steps.c.number if numbered else steps.c.id
+    found = [entity(Step, row) for row in connection.execute(before(query, key, cursor, limit, numeric=numbered))]
+    return page(found, limit, lambda step: step.number if numbered else step.id)
+
+
+def count(connection: Connection, project_id: str) -> int:
+    """Gives how many steps a project has."""
+    return connection.execute(
+        select(func.count()).select_from(steps).where(steps.c.project_id == project_id)
+    ).scalar_one()
+
+
+def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Mapping[str, object]) -> None:
+    events.add(
+        connection,
+        EventType.STEP,
+        subtype,
+        actor,
+        project_id=step.project_id,
+        plan_id=step.plan_id,
+        task_id=step.task_id,
+        step_id=step.id,
+        data=data,
+    )
+
+
+def of_plan(connection: Connection, plan_id: str) -> tuple[Step, ...]:
+    """Gives all steps of a plan, oldest first."""
+    query = select(steps).where(steps.c.plan_id == plan_id).order_by(steps.c.number)
+    return tuple(entity(Step, row) for row in connection.execute(query))
+
+
+def usage(connection: Connection, *, now: datetime, plan_id: str | None = None, task_id: str | None = None) -> Usage:
+    """Gives what the steps of a plan or of a task have used up to `now`, running and rolled-back ones too."""
+    owner = steps.c.plan_id == plan_id if task_id is None else steps.c.task_id == task_id
+    query = select(steps.c.started_at, steps.c.ended_at, steps.c.tokens, steps.c.cost_usd).where(owner)
+    used = Usage()
+    for started, ended, tokens, cost in connection.execute(query):
+        used += Usage(((ended or now) - started).total_seconds(), tokens, cost)
+    return used

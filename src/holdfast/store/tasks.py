@@ -1,0 +1,253 @@
+"""Tasks: their states, their claims and the edits that are allowed before they start."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from holdfast import clock
+from holdfast.domain import transitions
+from holdfast.domain.history import EventType
+from holdfast.domain.task import Task
+from holdfast.domain.transitions import TaskStatus
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import events, references
+from holdfast.store.paging import AnyRow
+from holdfast.store.rows import changeable, claim_lost, columns_of, entity, next_numbers, one
+from holdfast.store.tables import approvals, checkpoints, messages, phases, plans, steps, task_dependencies, tasks
+
+_GUARDED = frozenset({"id", "number", "plan_id", "status", "claim", "claimed_by"})
+_EDITABLE = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
+_EDITS = frozenset(
+    "phase_id position key title instructions executor command agent max_attempts timeout_seconds verify "  # noqa: SIM905
+    "retryable max_seconds max_tokens max_cost_usd".split()
+)
+
+
+def insert_all(connection: Connection, new: Sequence[Task]) -> tuple[Task, ...]:
+    """Stores new tasks and what they depend on (ids of tasks), numbered in the order given."""
+    if not new:
+        return ()
+    numbers = next_numbers(connection, "tasks", len(new))
+    numbered = tuple(replace(task, number=number) for task, number in zip(new, numbers, strict=True))
+    connection.execute(tasks.insert(), [columns_of(task, without=("depends_on",)) for task in numbered])
+    for task in numbered:
+        _store_dependencies(connection, task.id, task.depends_on)
+    return numbered
+
+
+def _store_dependencies(connection: Connection, task_id: str, depends_on: Sequence[str]) -> None:
+    rows = [
+        {"task_id": task_id, "depends_on_id": other, "position": position} for position, other in enumerate(depends_on)
+    ]
+    if rows:
+        connection.execute(task_dependencies.insert(), rows)
+
+
+def _entities(connection: Connection, rows: Sequence[AnyRow]) -> tuple[Task, ...]:
+    depends_on = _dependencies(connection, [row.id for row in rows])
+    return tuple(entity(Task, row, depends_on=depends_on[row.id]) for row in rows)
+
+
+def _dependencies(connection: Connection, ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    query = (
+        select(task_dependencies.c.task_id, task_dependencies.c.depends_on_id)
+        .where(task_dependencies.c.task_id.in_(list(ids)))
+        .order_by(task_dependencies.c.task_id, task_dependencies.c.position)
+    )
+    found: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+    for task_id, other in connection.execute(query):
+        found[task_id] += (other,)
+    return found
+
+
+def get(connection: Connection, task_id: str) -> Task:
+    """Gives one task; raises `NotFound`."""
+    row = one(connection, select(tasks).where(tasks.c.id == task_id), "such task")
+    return _entities(connection, [row])[0]
+
+
+def lock(connection: Connection, task_id: str) -> Task:
+    """Gives the task and keeps others from changing it until the transaction ends."""
+    query = select(tasks).where(tasks.c.id == task_id).with_for_update(key_share=True)
+    return _entities(connection, [one(connection, query, "such task")])[0]
+
+
+def of_plan(connection: Connection, plan_id: str) -> tuple[Task, ...]:
+    """Gives a plan's tasks in the order of their phases and of their places in them."""
+    query = (
+        select(tasks)
+        .join(phases, phases.c.id == tasks.c.phase_id)
+        .where(tasks.c.plan_id == plan_id)
+        .order_by(phases.c.position, tasks.c.position, tasks.c.number)
+    )
+    return _entities(connection, connection.execute(query).all())
+
+
+def list_(
+    connection: Connection, *, status: TaskStatus, claimed_by: str | None = None, limit: int = 1000
+) -> tuple[Task, ...]:
+    """Gives the tasks in one status, oldest first, optionally only those that one worker claimed."""
+    query = select(tasks).where(tasks.c.status == status).order_by(tasks.c.number).limit(limit)
+    if claimed_by is not None:
+        query = query.where(tasks.c.claimed_by == claimed_by)
+    return _entities(connection, connection.execute(query).all())
+
+
+def find(connection: Connection, reference: str, *, plan_id: str | None = None) -> str:
+    """Gives the id of the task "T4", "4", an id or a beginning of one, or within `plan_id` its key.
+
+    Raises `NotFound`, and `UsageError` that lists the candidates if several fit.
+    """
+    query = select(tasks.c.id, tasks.c.number).order_by(tasks.c.number)
+    if plan_id is not None:
+        query = query.where(tasks.c.plan_id == plan_id)
+    rows: Sequence[Any] = ()
+    if plan_id is not None:
+        rows = connection.execute(query.where(tasks.c.key == reference)).all()
+    number = references.number_in(reference, "T")
+    if not rows and number is not None:
+        rows = connection.execute(query.where(tasks.c.number == number)).all()
+    if not rows:
+        rows = references.by_prefix(connection, query, tasks.c.id, reference)
+    return references.only(rows, "task", "T", reference, "holdfast plan show lists a plan's tasks").id
+
+
+def claimed_by(connection: Connection, task_id: str) -> str | None:
+    """Gives the id of the worker that took the task up last."""
+    return one(connection, select(tasks.c.claimed_by).where(tasks.c.id == task_id), "such task").claimed_by
+
+
+def take_claim(connection: Connection, task_id: str, worker_id: str) -> int:
+    """Gives the task's next claim to a worker; from then on each write with an older claim is refused."""
+    taken = update(tasks).where(tasks.c.id == task_id).values(claim=tasks.c.claim + 1, claimed_by=worker_id)
+    claim = connection.execute(taken.returning(tasks.c.claim)).scalar_one_or_none()
+    if claim is None:
+        raise NotFound("no such task")
+    return claim
+
+
+def set_status(
+    connection: Connection,
+    task: Task,
+    status: TaskStatus,
+    *,
+    actor: str,
+    claim: int | None = None,
+    data: Mapping[str, object] | None = None,
+    **columns: object,
+) -> Task:
+    """Moves `task` from the status it was read with to `status`, with its event; gives the new task.
+
+    Sets `started_at` and `ended_at` as they follow unless `columns` do. Raises `IllegalTransition`, `ClaimLost` if
+    `claim` is given and another worker has a later one, and `IllegalState` if the task is no longer what `task` says.
+    """
+    transitions.check(transitions.TASK, "task", task.status, status)
+    values = _times(task, status) | changeable(tasks, columns, _GUARDED) | {"status": status}
+    where = [tasks.c.id == task.id, tasks.c.status == task.status]
+    if claim is not None:
+        where.append(tasks.c.claim == claim)
+    changed = connection.execute(update(tasks).where(*where).values(**values).returning(tasks)).one_or_none()
+    if changed is None:
+        found = get(connection, task.id)
+        if claim is not None and found.claim != claim:
+            raise claim_lost(connection, task.id, claim)
+        raise IllegalState(
+            f"task T{found.number} is {found.status} by now, not {task.status}", code="changed_meanwhile"
+        )
+    told = {"from": task.status, "to": status, "attempt": changed.attempt, **(data or {})}
+    _tell(connection, task, str(status), actor, told)
+    return entity(Task, changed, depends_on=task.depends_on)
+
+
+def _times(task: Task, status: TaskStatus) -> dict[str, Any]:
+    now = clock.now()
+    match status:
+        case TaskStatus.RUNNING:
+            return {"started_at": task.started_at or now, "ended_at": None}
+        case TaskStatus.PENDING:
+            return {"started_at": None, "ended_at": None}
+        case _ if status in transitions.TASK_ENDED:
+            return {"ended_at": now}
+        case _:
+            return {}
+
+
+def set_fields(connection: Connection, task_id: str, *, claim: int | None = None, **columns: object) -> Task:
+    """Writes columns that have no rules of their own; with a claim only while it holds (else `ClaimLost`)."""
+    values = changeable(tasks, columns, _GUARDED)
+    where = [tasks.c.id == task_id]
+    if claim is not None:
+        where.append(tasks.c.claim == claim)
+    changed = connection.execute(update(tasks).where(*where).values(**values).returning(tasks)).one_or_none()
+    if changed is None:
+        get(connection, task_id)
+        raise claim_lost(connection, task_id, claim or 0)
+    return _entities(connection, [changed])[0]
+
+
+def add(connection: Connection, task: Task, *, actor: str) -> Task:
+    """Adds a task to a plan that exists; at its `position`, what stood there and after it moves one place on."""
+    later = (tasks.c.phase_id == task.phase_id, tasks.c.position >= task.position)
+    connection.execute(update(tasks).where(*later).values(position=tasks.c.position + 1))
+    stored = insert_all(connection, [task])[0]
+    _tell(connection, stored, "added", actor, {"key": stored.key, "title": stored.title, "status": stored.status})
+    return stored
+
+
+def edit(
+    connection: Connection, task: Task, *, actor: str, depends_on: Sequence[str] | None = None, **columns: object
+) -> Task:
+    """Changes a task that has not started; raises `IllegalState` for any other."""
+    values = changeable(tasks, columns, frozenset(tasks.c.keys()) - _EDITS)
+    _refuse_started(connection, task)
+    if values:
+        connection.execute(update(tasks).where(tasks.c.id == task.id).values(**values))
+    if depends_on is not None:
+        connection.execute(delete(task_dependencies).where(task_dependencies.c.task_id == task.id))
+        _store_dependencies(connection, task.id, depends_on)
+    told = {**columns, **({} if depends_on is None else {"depends_on": tuple(depends_on)})}
+    _tell(connection, task, "edited", actor, {"changed": told})
+    return get(connection, task.id)
+
+
+def remove(connection: Connection, task: Task, *, actor: str) -> None:
+    """Removes a task that has never run; what depended on it no longer does. Raises `IllegalState` for any other."""
+    _refuse_started(connection, task)
+    for table in (steps, checkpoints, messages, approvals):
+        if connection.execute(select(func.count()).select_from(table).where(table.c.task_id == task.id)).scalar_one():
+            raise IllegalState(
+                f"task T{task.number} has a history ({table.name})", hint="skip it: holdfast task skip", code="started"
+            )
+    ends = (task_dependencies.c.task_id, task_dependencies.c.depends_on_id)
+    for end in ends:
+        connection.execute(delete(task_dependencies).where(end == task.id))
+    _tell(connection, task, "removed", actor, {"key": task.key, "title": task.title})
+    connection.execute(delete(tasks).where(tasks.c.id == task.id))
+
+
+def _refuse_started(connection: Connection, task: Task) -> None:
+    found = lock(connection, task.id)
+    if found.status not in _EDITABLE:
+        raise IllegalState(
+            f"task T{found.number} is {found.status}: only what has not started can be edited", code="started"
+        )
+
+
+def _tell(connection: Connection, task: Task, subtype: str, actor: str, data: Mapping[str, object]) -> None:
+    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == task.plan_id)).scalar_one()
+    events.add(
+        connection,
+        EventType.TASK,
+        subtype,
+        actor,
+        project_id=project_id,
+        plan_id=task.plan_id,
+        phase_id=task.phase_id,
+        task_id=task.id,
+        data=data,
+    )

@@ -1,0 +1,101 @@
+"""Turns one file of a worktree into a tree entry, and tells when that cannot be done faithfully."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from holdfast.vcs.folder import has_writer, open_file, signature
+from holdfast.vcs.objects import LARGE_BYTES, Objects
+from holdfast.vcs.trees import EXECUTABLE, FILE, FOLDER, GITLINK, SYMLINK, Entry
+
+_TRIES = 5
+_PATIENCE = 50
+"""Pauses of one snapshot for files that are being written."""
+_PAUSE_SECONDS = 0.002
+
+
+class Reader:
+    """Reads files for one worktree.
+
+    `skipped` has the paths that the last look found too large or not readable: their old entry stays. `busy` has those
+    of the present snapshot that somebody was writing to at every try: what was read of them is kept, but may be torn.
+    `bytes_read` counts the content that is new in the present snapshot.
+    """
+
+    def __init__(self, objects: Objects, max_file_bytes: int) -> None:
+        self._objects = objects
+        self._max_file_bytes = max_file_bytes
+        self._patience = 0
+        self.skipped: set[bytes] = set()
+        self.busy: set[bytes] = set()
+        self.bytes_read = 0
+
+    def begin(self) -> None:
+        """Starts the counts of a new snapshot."""
+        self.busy = set()
+        self.bytes_read = 0
+        self._patience = _PATIENCE
+
+    def entry(self, folder: int, name: bytes, path: bytes, status: os.stat_result, old: Entry | None) -> Entry | None:
+        """Gives the entry for what is at `name` in an open folder, None for what git cannot keep (a fifo, a socket).
+
+        Raises FileNotFoundError if it went away. `old` is the entry of the snapshot before.
+        """
+        self.skipped.discard(path)
+        if stat.S_ISLNK(status.st_mode):
+            return SYMLINK, self._put(os.readlink(name, dir_fd=folder), old)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > self._max_file_bytes:
+            return self._skip(path, old)
+        try:
+            oid = self._content(folder, name, path, old)
+        except PermissionError:
+            return self._skip(path, old)
+        if oid is None:
+            return self._skip(path, old)
+        return EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid
+
+    def _skip(self, path: bytes, old: Entry | None) -> Entry | None:
+        self.skipped.add(path)
+        return old if old and old[0] not in (FOLDER, GITLINK) else None
+
+    def _content(self, folder: int, name: bytes, path: bytes, old: Entry | None) -> bytes | None:
+        """Reads until nothing changed meanwhile; gives the last reading, and marks the path busy, if that never is."""
+        oid: bytes | None = None
+        for attempt in range(_TRIES):
+            descriptor = open_file(folder, name)
+            with open(descriptor, "rb", buffering=0) as source:
+                torn = has_writer(descriptor)
+                before = os.fstat(descriptor)
+                if before.st_size > self._max_file_bytes:
+                    return None
+                oid = self._read(source, before.st_size, old) or oid
+                torn = torn or has_writer(descriptor) or signature(os.fstat(descriptor)) != signature(before)
+            if not torn:
+                self.busy.discard(path)
+                break
+            self.busy.add(path)
+            if self._patience == 0:
+                break
+            if attempt + 1 < _TRIES:
+                self._patience -= 1
+                time.sleep(_PAUSE_SECONDS)
+        return oid
+
+    def _read(self, source: object, size: int, old: Entry | None) -> bytes | None:
+        if size >= LARGE_BYTES:
+            return self._objects.put_large(source, size)  # type: ignore[arg-type]
+        content = bytearray()
+        while len(content) <= self._max_file_bytes and (chunk := source.read(max(size, 4096) + 1)):  # type: ignore[attr-defined]
+            content += chunk
+        return self._put(bytes(content), old)
+
+    def _put(self, content: bytes, old: Entry | None) -> bytes:
+        oid = self._objects.oid("blob", content)
+        if old is None or old[1] != oid:
+            self.bytes_read += len(content)
+            self._objects.put("blob", content)
+        return oid

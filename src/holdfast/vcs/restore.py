@@ -1,0 +1,157 @@
+"""Makes the files of a worktree what a tree says, touching only those that differ and destroying nothing else.
+
+Deletions come first, each new file is written beside its place and renamed there. What is in the way and in no snapshot
+(an ignored folder, a skipped file) is moved aside into the vault, never removed. Doing it again finishes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Collection, Generator, Iterable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from holdfast.clock import new_id
+from holdfast.failpoints import failpoint
+from holdfast.vcs.changes import TEMPORARY_PREFIX
+from holdfast.vcs.folder import GONE, Folder
+from holdfast.vcs.objects import Objects
+from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
+
+
+class Restore:
+    """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them."""
+
+    def __init__(self, folder: Folder, objects: Objects, aside: Path, skipped: Collection[bytes]) -> None:
+        self._folder, self._objects, self._aside, self._skipped = folder, objects, aside, skipped
+
+    def apply(self, changes: Iterable[Change]) -> set[bytes]:
+        """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to."""
+        ordered = list(changes)
+        self._delete([(path, old) for path, old, new in ordered if old is not None and _goes(old, new)])
+        failpoint("vcs.restore.deleted")
+        folders: set[bytes] = set()
+        for path, old, new in ordered:
+            if new is not None:
+                self._write(path, old, new)
+                failpoint("vcs.restore.file_written")
+                folders |= _above(path)
+        return folders
+
+    def _delete(self, gone: list[tuple[bytes, Entry]]) -> None:
+        emptied: set[bytes] = set()
+        for path, old in gone:
+            above, _, name = path.rpartition(b"/")
+            with suppress(FileNotFoundError, NotADirectoryError), self._open(above) as descriptor:
+                if old[0] == GITLINK:
+                    with suppress(OSError):  # a submodule with files in it stays: no snapshot has them
+                        os.rmdir(name, dir_fd=descriptor)
+                elif path in self._skipped or _is_folder(name, descriptor):
+                    self._move_aside(name, descriptor)
+                else:
+                    os.unlink(name, dir_fd=descriptor)
+            emptied |= _above(path)
+        for path in sorted(emptied - {b""}, key=len, reverse=True):
+            above, _, name = path.rpartition(b"/")
+            # only what is empty goes: ignored files keep their folder
+            with suppress(OSError), self._folder.open(above) as descriptor:
+                os.rmdir(name, dir_fd=descriptor)
+
+    def _write(self, path: bytes, old: Entry | None, new: Entry) -> None:
+        above, _, name = path.rpartition(b"/")
+        self._make_folders(above)
+        with self._folder.open(above) as descriptor:
+            there = _status(name, descriptor)
+            if new[0] == GITLINK:
+                self._make_submodule(name, descriptor, there)
+                return
+            unknown = there is not None and (old is None or path in self._skipped)
+            if there is not None and (unknown or stat.S_ISDIR(there.st_mode)):
+                self._move_aside(name, descriptor)
+            elif old and old[1] == new[1] and SYMLINK not in (old[0], new[0]) and there and stat.S_ISREG(there.st_mode):
+                _set_executable(name, descriptor, there, new[0] == EXECUTABLE)
+                return
+            self._replace(name, descriptor, new)
+
+    def _replace(self, name: bytes, descriptor: int, new: Entry) -> None:
+        temporary = TEMPORARY_PREFIX + new_id().encode()
+        if new[0] == SYMLINK:
+            os.symlink(self._objects.read(new[1])[1], temporary, dir_fd=descriptor)
+        else:
+            mode = 0o777 if new[0] == EXECUTABLE else 0o666
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
+                self._objects.copy_blob(new[1], target)
+        os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+
+    def _make_submodule(self, name: bytes, descriptor: int, there: os.stat_result | None) -> None:
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            self._move_aside(name, descriptor)
+            there = None
+        if there is None:
+            os.mkdir(name, dir_fd=descriptor)
+
+    def _make_folders(self, path: bytes) -> None:
+        """Makes every part of `path` a real folder; a file or symlink in the way is in no snapshot and moved aside."""
+        above = b""
+        for name in path.split(b"/") if path else ():
+            with self._folder.open(above) as descriptor:
+                there = _status(name, descriptor)
+                if there is not None and not stat.S_ISDIR(there.st_mode):
+                    self._move_aside(name, descriptor)
+                    there = None
+                if there is None:
+                    os.mkdir(name, dir_fd=descriptor)
+            above = above + b"/" + name if above else name
+
+    def _move_aside(self, name: bytes, descriptor: int) -> None:
+        place = self._aside / new_id()
+        place.mkdir(parents=True)
+        target = os.fsencode(place) + b"/" + name
+        try:
+            os.rename(name, target, src_dir_fd=descriptor)
+        except OSError as error:
+            if error.errno != 18:  # EXDEV: the vault is on another filesystem
+                raise
+            shutil.move(f"/proc/self/fd/{descriptor}/{os.fsdecode(name)}", os.fsdecode(target))
+
+    @contextmanager
+    def _open(self, path: bytes) -> Generator[int]:
+        """Gives the folder at `path`, as FileNotFoundError if it is only there behind a symlink."""
+        try:
+            with self._folder.open(path) as descriptor:
+                yield descriptor
+        except OSError as error:
+            if error.errno in GONE:
+                raise FileNotFoundError(error.errno, error.strerror, path) from error
+            raise
+
+
+def _goes(old: Entry, new: Entry | None) -> bool:
+    """Says whether what is there must be gone before anything is written (a submodule's folder is no file's place)."""
+    return new is None or (old[0] == GITLINK) != (new[0] == GITLINK)
+
+
+def _above(path: bytes) -> set[bytes]:
+    parts = path.split(b"/")
+    return {b"/".join(parts[:count]) for count in range(len(parts))}
+
+
+def _status(name: bytes, descriptor: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _is_folder(name: bytes, descriptor: int) -> bool:
+    there = _status(name, descriptor)
+    return there is not None and stat.S_ISDIR(there.st_mode)
+
+
+def _set_executable(name: bytes, descriptor: int, there: os.stat_result, executable: bool) -> None:
+    bits = there.st_mode & 0o777
+    bits = bits | (bits & 0o444) >> 2 if executable else bits & ~0o111
+    os.chmod(name, bits, dir_fd=descriptor)

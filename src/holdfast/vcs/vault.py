@@ -1,0 +1,435 @@
+"""The vault: a private bare repository per project that keeps every checkpoint and every plan branch.
+
+The user's repository is only read (to copy its objects, to fetch a commit) and only written by `export_branch`.
+Whatever a method returns as written is on the disk: objects first, then the ref, then one `syncfs`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO
+
+from holdfast.clock import new_id
+from holdfast.errors import Corruption, IllegalState, NotFound, UserError
+from holdfast.failpoints import failpoint
+from holdfast.vcs import git
+from holdfast.vcs.git import disk_failures
+from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects
+from holdfast.vcs.refs import Refs
+from holdfast.vcs.repository import inspect
+
+AUTHOR = "Holdfast <holdfast@localhost>"
+RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
+BASE_REFS = "refs/holdfast/base"
+CHECKPOINT_REFS = "refs/holdfast/checkpoints"
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_CONTENT_COMPLAINT = re.compile(r"(error|warning) in (commit|tree|tag|blob) ")
+_HARMLESS = ("notice:", "dangling ", "unreachable ", "Checking ")
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """The commit that has both sides, or None and the paths that they changed differently."""
+
+    commit: str | None
+    conflicts: tuple[str, ...] = ()
+
+
+class Vault:
+    """One project's private repository. Safe to share between threads of one process; several processes may open it."""
+
+    def __init__(self, path: Path, object_format: str) -> None:
+        self.path = path
+        self.object_format = object_format
+        self._users = _lock_file(path / "holdfast" / "users.lock")
+        fcntl.flock(self._users, fcntl.LOCK_SH)
+        # git children keep the lock open: `recover` then knows that no orphan of a killed worker still writes
+        self._pass_fds = (self._users.fileno(),)
+        self.objects = Objects(path, object_format, self._pass_fds)
+        self._refs = Refs(path, self.objects, self._pass_fds)
+
+    # -- making and opening -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_or_create(cls, path: Path, repository: Path) -> Vault:
+        """Gives the vault at `path`, made from the objects of `repository` if there is none yet.
+
+        Safe to call again after a crash and from several processes at once. The objects are hard-linked where that is
+        possible, else copied; the result is on the disk on return.
+        """
+        path = path.absolute()
+        if not (path / "HEAD").exists():
+            with disk_failures():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _lock_file(path.with_name(path.name + ".lock")) as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    if not (path / "HEAD").exists():
+                        _build(path, repository)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Vault:
+        """Gives the vault at `path`; raises `NotFound` if there is none."""
+        path = path.absolute()
+        if not (path / "HEAD").exists():
+            raise NotFound(
+                f"there is no vault at {path}", hint="restore the data folder, or register the project again"
+            )
+        with disk_failures():
+            return cls(path, git.text(["rev-parse", "--show-object-format"], git_dir=path))
+
+    def close(self) -> None:
+        """Ends the git processes that this object keeps."""
+        self.objects.close()
+        self._refs.close()
+        self._users.close()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def git(self, args: Sequence[str | bytes], **options: object) -> bytes:
+        """Gives the output of a git command on this vault, which sees all objects written so far."""
+        self.objects.flush()
+        return git.run(args, git_dir=self.path, pass_fds=self._pass_fds, **options)  # type: ignore[arg-type]
+
+    # -- the user's repository ----------------------------------------------------------------------------------------
+
+    def fetch(self, repository: Path, commit: str) -> str:
+        """Gives the id of a commit (or ref) of the user's repository, brought in and pinned, durably."""
+        found = git.text(
+            ["rev-parse", "-q", "--verify", "--end-of-options", commit + "^{commit}"], cwd=repository, ok=(0, 1, 128)
+        )
+        if not found:
+            raise NotFound(f"{repository} has no commit {commit}", hint="name a commit or branch that exists")
+        pin = f"{BASE_REFS}/{found}"
+        if self._refs.get(pin) == found:
+            return found
+        source = inspect(repository).git_dir
+        args = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]
+        self.git([*args, str(source), found], file_transport=True)
+        failpoint("vcs.fetch.objects_written")
+        self._refs.set(pin, found)
+        self.sync()
+        return found
+
+    def export_branch(self, repository: Path, branch: str, name: str = "") -> str:
+        """Writes the vault's `branch` as branch `name` (default: the same) of the user's repository; gives its commit.
+
+        Nothing happens if it is there already; raises `IllegalState` if a branch of that name is anywhere else.
+        """
+        commit = self.head(branch)
+        if commit is None:
+            raise NotFound(f"there is no branch {branch}", hint="look at `holdfast plan show` for the plan's branch")
+        ref = _branch_ref(name or branch)
+        existing = git.text(["rev-parse", "-q", "--verify", ref], cwd=repository, ok=(0, 1))
+        if existing == commit:
+            return commit
+        if existing:
+            raise IllegalState(
+                f"the branch {name or branch} exists in {repository} and is at {existing[:12]}, not {commit[:12]}",
+                hint="choose another name, or delete or rename that branch",
+                code="branch_exists",
+            )
+        self.objects.flush()
+        args = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]
+        git.run([*args, str(self.path), _branch_ref(branch)], cwd=repository, file_transport=True)
+        failpoint("vcs.export.objects_written")
+        git.run(["update-ref", "-m", "holdfast: export", ref, commit, ""], cwd=repository)
+        return commit
+
+    # -- branches and refs --------------------------------------------------------------------------------------------
+
+    def head(self, branch: str) -> str | None:
+        """Gives the commit of a branch, None if there is no such branch."""
+        return self._refs.get(_branch_ref(branch))
+
+    def create_branch(self, branch: str, commit: str) -> None:
+        """Makes a branch at `commit`, durably; nothing if it is there already; `IllegalState` if it is elsewhere."""
+        existing = self.head(branch)
+        if existing == commit:
+            return
+        if existing is not None:
+            raise IllegalState(
+                f"the branch {branch} is at {existing[:12]}, not {commit[:12]}",
+                hint="choose another branch name",
+                code="branch_exists",
+            )
+        self.objects.flush()
+        self._refs.create(_branch_ref(branch), commit)
+        self.sync()
+
+    def move_branch(self, branch: str, new: str, expected: str) -> None:
+        """Moves a branch from `expected` to `new`, durably; raises `RefMoved` if it is at neither."""
+        if new == expected or self.head(branch) == new:
+            return
+        self.objects.flush()
+        failpoint("vcs.branch.objects_written")
+        self._refs.move(_branch_ref(branch), new, expected)
+        failpoint("vcs.branch.moved")
+        self.sync()
+
+    def delete_ref(self, ref: str) -> None:
+        """Removes a ref; nothing if there is none."""
+        self._refs.delete(ref)
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Gives the refs below `prefix` (such as `refs/holdfast/checkpoints`) and the ids that they name."""
+        return self._refs.list(prefix)
+
+    # -- commits ------------------------------------------------------------------------------------------------------
+
+    def write_commit(
+        self, tree: str, parents: Sequence[str], message: str, *, author: str = AUTHOR, time: datetime
+    ) -> str:
+        """Gives the id of a commit object, durable on return; the same arguments give the same commit."""
+        commit = self._put_commit(tree, parents, message, author, time)
+        self.objects.flush()
+        self.sync()
+        return commit
+
+    def write_checkpoint(self, ref: str, tree: str, parents: Sequence[str], message: str, time: datetime) -> str:
+        """Gives the id of a checkpoint's commit that `ref` keeps alive; both are durable on return.
+
+        A ref of the same name is replaced: a crash left it before its row was written.
+        """
+        commit = self._put_commit(tree, parents, message, AUTHOR, time)
+        self.objects.flush()
+        failpoint("vcs.checkpoint.objects_written")
+        self._refs.set(ref, commit)
+        failpoint("vcs.checkpoint.ref_written")
+        self.sync()
+        return commit
+
+    def _put_commit(self, tree: str, parents: Sequence[str], message: str, author: str, time: datetime) -> str:
+        who = f"{author} {int(time.timestamp())} +0000"
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
+        if re.search(r"[\n\0]", author) or not re.fullmatch(r"[^<>]* <[^<>]*>", author):
+            raise UserError(f"not an author: {author!r}", hint="write it as: Name <address>")
+        body = message.replace("\0", "").rstrip("\n") + "\n"
+        return self.objects.put("commit", ("\n".join(lines) + "\n\n" + body).encode("utf-8", "surrogateescape")).hex()
+
+    def _commit(self, commit: str) -> tuple[list[tuple[str, str]], str]:
+        kind, content = self.objects.read(bytes.fromhex(commit))
+        if kind != "commit":
+            raise Corruption(f"{commit} is a {kind}, not a commit")
+        head, _, body = content.decode("utf-8", "surrogateescape").partition("\n\n")
+        fields = [line.partition(" ") for line in head.split("\n")]
+        return [(name, value) for name, _, value in fields], body
+
+    def tree_of(self, commit: str) -> str:
+        """Gives the id of a commit's tree."""
+        return dict(self._commit(commit)[0])["tree"]
+
+    def parents(self, commit: str) -> tuple[str, ...]:
+        """Gives the ids of a commit's parents."""
+        return tuple(value for name, value in self._commit(commit)[0] if name == "parent")
+
+    def message(self, commit: str) -> str:
+        """Gives a commit's message."""
+        return self._commit(commit)[1]
+
+    def trailers(self, commit: str) -> dict[str, str]:
+        """Gives the `Name: value` lines of the last paragraph of a commit's message."""
+        paragraph = self.message(commit).rstrip("\n").rpartition("\n\n")[2]
+        found = (re.fullmatch(r"([A-Za-z0-9-]+): (.*)", line) for line in paragraph.split("\n"))
+        return {match[1]: match[2] for match in found if match}
+
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        """Says whether `descendant` has `ancestor` in its history (or is it)."""
+        if ancestor == descendant:
+            return True
+        return not self.git(["rev-list", "-n1", ancestor, f"^{descendant}"])
+
+    def merge(
+        self, ours: str, theirs: str, message: str, author: str, time: datetime, *, fast_forward: bool = True
+    ) -> MergeResult:
+        """Gives a commit that has the changes of both, or the conflicting paths; no worktree and no ref is touched.
+
+        Where one side has the other already, that side is the answer (for theirs only with `fast_forward`).
+        """
+        if self.is_ancestor(theirs, ours):
+            return MergeResult(ours)
+        if fast_forward and self.is_ancestor(ours, theirs):
+            return MergeResult(theirs)
+        args = ["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs]
+        tree, *conflicts = self.git(args, ok=(0, 1)).rstrip(b"\0").split(b"\0")
+        if conflicts:
+            return MergeResult(None, tuple(os.fsdecode(path) for path in conflicts))
+        return MergeResult(self.write_commit(tree.decode(), (ours, theirs), message, author=author, time=time))
+
+    # -- the disk -----------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Returns when all that was written to the vault's filesystem is on the disk. A failure is never retried."""
+        self.objects.flush()
+        with disk_failures():
+            sync_filesystem(self.path)
+
+    def fsck(self) -> list[str]:
+        """Gives the problems that git finds in the vault: lost or damaged objects, refs to nothing. Empty = clean."""
+        self.objects.flush()
+        args = ["fsck", "--full", "--no-dangling", "--no-progress"]
+        line = git.command(args, git_dir=self.path)
+        return _fsck_problems(line, self._pass_fds)
+
+    def compact(self, packs: int = 100) -> bool:
+        """Joins small packs, and loose refs, if there are more than `packs` packs; says whether it did.
+
+        Nothing is dropped, whether reachable or not, so it may run beside everything else.
+        """
+        if len(list((self.path / "objects" / "pack").glob("*.pack"))) <= packs:
+            return False
+        self.git(["repack", "-d", "-q", "-l", "--geometric=2"])
+        self.git(["pack-refs", "--all"])
+        self.sync()
+        return True
+
+    def recover(self, wait_seconds: float = 5.0) -> bool:
+        """Removes what a killed process left half-made; gives False if another live process uses the vault.
+
+        Stale locks of refs, temporary packs, packs without an index, and checkpoint refs whose objects never reached
+        the disk (no row can name them, rows come last). To be called when a worker starts.
+        """
+        if not self._alone(wait_seconds):
+            return False
+        try:
+            with disk_failures():
+                _remove_leftovers(self.path)
+                self._drop_broken_refs()
+        finally:
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+        return True
+
+    def _alone(self, wait_seconds: float) -> bool:
+        self.objects.close()
+        self._refs.close()
+        deadline = monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    fcntl.flock(self._users, fcntl.LOCK_SH)
+                    return False
+                sleep(0.02)
+            else:
+                return True
+
+    def _drop_broken_refs(self) -> None:
+        refs = self.refs(CHECKPOINT_REFS)
+        gone = self.objects.missing({bytes.fromhex(oid) for oid in refs.values()})
+        for ref, oid in refs.items():
+            if bytes.fromhex(oid) in gone:
+                self._refs.delete(ref)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Flushes the filesystem that `path` is on; raises OSError if that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _branch_ref(branch: str) -> str:
+    return branch if branch.startswith("refs/") else f"refs/heads/{branch}"
+
+
+def _lock_file(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "ab")
+
+
+def _build(path: Path, repository: Path) -> None:
+    """Makes the vault beside its place, flushes it, and renames it there: a kill leaves none or a whole one."""
+    state = inspect(repository)
+    if state.partial:
+        raise UserError(
+            f"{repository} is a partial clone: git has not all of its objects",
+            hint="run `git fetch --refetch --no-filter` in it, and `git config --unset remote.origin.promisor`",
+            code="partial_clone",
+        )
+    for leftover in path.parent.glob(f"{path.name}.making-*"):
+        shutil.rmtree(leftover)
+    making = path.with_name(f"{path.name}.making-{new_id()}")
+    if state.head_commit is None and not _has_refs(state.git_dir):
+        git.run(["init", "-q", "--bare", "--template=", f"--object-format={state.object_format}", str(making)])
+    else:
+        git.run(["clone", "-q", "--bare", "--template=", str(state.git_dir), str(making)], file_transport=True)
+        if (making / "objects" / "info" / "alternates").exists():
+            git.run(["repack", "-a", "-d", "-q"], git_dir=making)
+            (making / "objects" / "info" / "alternates").unlink()
+    _make_private(making, state.object_format, state.git_dir / "info" / "exclude")
+    failpoint("vcs.vault.built")
+    sync_filesystem(making)
+    making.rename(path)
+    failpoint("vcs.vault.renamed")
+    sync_filesystem(path)
+
+
+def _has_refs(git_dir: Path) -> bool:
+    return bool(git.run(["for-each-ref", "--count=1"], git_dir=git_dir))
+
+
+def _make_private(making: Path, object_format: str, exclude: Path) -> None:
+    """Leaves the objects alone and makes all the rest ours: no refs, our configuration, raw attributes."""
+    (making / "packed-refs").unlink(missing_ok=True)
+    shutil.rmtree(making / "refs")
+    (making / "refs" / "heads").mkdir(parents=True)
+    (making / "objects" / "pack").mkdir(exist_ok=True)
+    (making / "info").mkdir(exist_ok=True)
+    (making / "info" / "attributes").write_text(RAW_ATTRIBUTES)
+    (making / "info" / "exclude").write_bytes(exclude.read_bytes() if exclude.is_file() else b"")
+    (making / "HEAD").write_text("ref: refs/heads/holdfast\n")
+    extension = "[extensions]\n\tobjectFormat = sha256\n" if object_format == "sha256" else ""
+    (making / "config").write_text(
+        f"[core]\n\trepositoryFormatVersion = {1 if extension else 0}\n\tbare = true\n\tfileMode = true\n"
+        "\tlogAllRefUpdates = false\n\tfsync = committed\n\tautocrlf = false\n\tsymlinks = true\n\tignoreCase = false\n"
+        f"[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[repack]\n\twriteBitmaps = false\n{extension}"
+    )
+    (making / "holdfast").mkdir()
+
+
+def _remove_leftovers(path: Path) -> None:
+    for lock in (*path.glob("*.lock"), *path.glob("refs/**/*.lock")):
+        lock.unlink(missing_ok=True)
+    objects = path / "objects"
+    for folder in (objects, objects / "pack"):
+        for leftover in folder.iterdir():
+            if leftover.name.startswith(TEMPORARY_PREFIXES):
+                leftover.unlink(missing_ok=True)
+    for pack in (objects / "pack").glob("pack-*.pack"):
+        if not pack.with_suffix(".idx").exists():
+            _index_or_drop(pack)
+
+
+def _index_or_drop(pack: Path) -> None:
+    """A pack whose index did not get its name: no ref needs it (refs come later), so it is kept only if it is whole."""
+    try:
+        git.run(["index-pack", str(pack)])
+    except git.GitError:
+        pack.unlink()
+
+
+def _fsck_problems(line: list[str | bytes], pass_fds: tuple[int, ...]) -> list[str]:
+    done = subprocess.run(line, capture_output=True, env=git.environment(), pass_fds=pass_fds, check=False)
+    said = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
+    # what git says of the content of objects (odd names, old dates) is the user's history, not damage
+    return [line for line in said if line and not _CONTENT_COMPLAINT.match(line) and not line.startswith(_HARMLESS)]

@@ -1,0 +1,189 @@
+"""One worktree: the folder that an agent works in, seen from outside."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO
+
+from holdfast.errors import Corruption, IllegalState
+from holdfast.failpoints import failpoint
+from holdfast.vcs import ignored, trees
+from holdfast.vcs.checkout import ensure_files
+from holdfast.vcs.checkpoint import Snapshot, Tracker
+from holdfast.vcs.folder import Folder
+from holdfast.vcs.git import disk_failures
+from holdfast.vcs.ignore import IgnoreRules
+from holdfast.vcs.reading import Reader
+from holdfast.vcs.restore import Restore
+from holdfast.vcs.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worktree keeps at most, and how often a watched one is looked at whole all the same."""
+
+    max_file_bytes: int = 1 << 30
+    scan_every: int = 50
+    lock_seconds: float = 10.0
+
+
+class Worktree:
+    """A worktree folder, exclusively ours while this object is open; used by one thread at a time.
+
+    What belongs to it but must not lie in it (lock, file cache, what was moved aside) is in the vault's
+    `holdfast/worktrees/<name>/`. The lock dies with the process, and no child inherits it.
+    """
+
+    def __init__(
+        self, vault: Vault, path: Path, state: Path, lock: IO[bytes], commit: str, watch: bool, limits: Limits
+    ):
+        self.vault, self.path, self._state, self._lock = vault, path, state, lock
+        self._folder = Folder(path)
+        self._rules = IgnoreRules(vault.path, path)
+        self._reader = Reader(vault.objects, limits.max_file_bytes)
+        self._limits = limits
+        self._tracker = Tracker(
+            self._folder,
+            vault.objects,
+            self._rules,
+            self._reader,
+            root=self._last_root(commit),
+            cache=state / "files",
+            watch=watch,
+            scan_every=limits.scan_every,
+        )
+
+    @classmethod
+    def ensure(
+        cls,
+        vault: Vault,
+        path: Path,
+        branch: str,
+        commit: str,
+        *,
+        watch: bool = True,
+        limits: Limits | None = None,
+        recreate_at: str | None = None,
+    ) -> Worktree:
+        """Gives the worktree at `path`, made with the files of `commit` on `branch` if it was never made.
+
+        One that exists is left as it is, whatever its content: that is the work. One that a kill left half-made is made
+        again. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
+        Raises `IllegalState` if somebody else has it open for longer than `limits.lock_seconds`.
+        """
+        path = path.absolute()
+        limits = limits or Limits()
+        state = vault.path / "holdfast" / "worktrees" / path.name
+        with disk_failures():
+            state.mkdir(parents=True, exist_ok=True)
+            lock = _locked(state / "lock", path, limits.lock_seconds)
+            try:
+                ensure_files(vault, state, path, branch, commit, recreate_at)
+                return cls(vault, path, state, lock, commit, watch, limits)
+            except BaseException:
+                lock.close()
+                raise
+
+    def _last_root(self, commit: str) -> bytes:
+        """The tree that says what is tracked: of the last restore or scan if it is still there, else of `commit`."""
+        try:
+            noted = bytes.fromhex((self._state / "root").read_text())
+        except (FileNotFoundError, ValueError):
+            noted = b""
+        if len(noted) == self.vault.objects.hash_size and not self.vault.objects.missing([noted]):
+            return noted
+        return bytes.fromhex(self.vault.tree_of(commit))
+
+    def _note_root(self) -> None:
+        temporary = self._state / "root.new"
+        temporary.write_text(self._tracker.root.hex())
+        temporary.replace(self._state / "root")
+
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """Gives the tree of all files that are not ignored; costs what changed since the last one if that is known."""
+        with disk_failures():
+            return self._tracker.snapshot(full=full)
+
+    def dirty(self, commit: str) -> bool:
+        """Says whether the files differ from those of `commit`."""
+        return self.snapshot().tree != self.vault.tree_of(commit)
+
+    def set_tree(self, tree: str) -> None:
+        """Makes the files exactly those of `tree`; ignored and skipped ones stay (moved aside where one is in the way).
+
+        Only what differs is touched. Verified by looking again; a call that was cut off is finished by the same call.
+        """
+        with disk_failures():
+            self.vault.objects.flush()
+            target = bytes.fromhex(tree)
+            before = bytes.fromhex(self._tracker.snapshot(full=False).tree)
+            restore = Restore(self._folder, self.vault.objects, self._state / "aside", self._tracker.skipped)
+            folders = restore.apply(trees.compare(self.vault.objects, before, target))
+            failpoint("vcs.restore.written")
+            self._tracker.adopt(target, folders)
+            self._verify(before, target)
+            self._note_root()
+
+    def _verify(self, before: bytes, target: bytes) -> None:
+        """What the target has must be there, what only the state before had must be gone.
+
+        More than that may be there: files that were ignored before and are not under the target's rules.
+        """
+        found = bytes.fromhex(self._tracker.snapshot(full=False).tree)
+        objects = self.vault.objects
+        wrong = [
+            os.fsdecode(path)
+            for path, _, wanted in trees.compare(objects, found, target)
+            if wanted is not None or trees.lookup(objects, before, path) is not None
+        ]
+        if wrong:
+            raise Corruption(
+                f"{len(wrong)} files of {self.path} are not what the checkpoint has, the first is {wrong[0]}",
+                hint="something else writes to the worktree; stop it and run the command again",
+            )
+        self._tracker.adopt(target, ())
+
+    def blobs_of_ignored(self, patterns: Sequence[str]) -> Generator[tuple[str, int, bytes]]:
+        """Gives path in the worktree, mode and place of each ignored regular file that one of the globs matches."""
+        yield from ignored.matching(self._folder, self._rules, patterns, self._limits.max_file_bytes)
+
+    def close(self) -> None:
+        """Gives the worktree back; its folder stays."""
+        try:
+            with disk_failures():
+                self._note_root()
+        finally:
+            self._tracker.close()
+            self._rules.forget()
+            self._folder.close()
+            self._lock.close()
+
+    def __enter__(self) -> Worktree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _locked(place: Path, path: Path, seconds: float) -> IO[bytes]:
+    lock = open(place, "ab")  # noqa: SIM115 lives as long as the worktree is open
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() > deadline:
+                lock.close()
+                raise IllegalState(
+                    f"the worktree {path} is in use by another process",
+                    hint="wait until its task has ended, or interrupt it",
+                    code="worktree_in_use",
+                ) from None
+            sleep(0.02)
+        else:
+            return lock

@@ -1,0 +1,51 @@
+"""Databases for every test that wants one: real SQLite files and a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.harness.postgres import PostgresServer, postgres_server
+
+from holdfast.store.database import Database
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this test process, started when the first test asks for it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A PostgreSQL database with the schema in it, for this test alone."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/holdfast.db"
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str, tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(sqlite_url, data=tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database for this test alone, once as SQLite and once as PostgreSQL."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
+    """An open database for this test alone, once as SQLite and once as PostgreSQL."""
+    opened = Database.open(database_url, data=tmp_path)
+    yield opened
+    opened.close()

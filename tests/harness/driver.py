@@ -1,0 +1,84 @@
+"""A worker process for the crash tests: brings the sample plan as far as it goes, through the verbs of `app/`.
+
+    python driver.py <repository> <plan file> [--bug NAME] [--shim FAILPOINT:LAUNCH:HIT_FILE] [--until STATE]
+
+Started again after a kill it goes on, wherever the one before it was killed. Ends with the plan's exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from holdfast.app import execution, plans, projects
+from holdfast.app.plans import PlanView
+from holdfast.app.wire import House, open_house
+from holdfast.domain.transitions import PlanStatus
+
+
+def main() -> int:
+    options = argparse.ArgumentParser()
+    options.add_argument("repository", type=Path)
+    options.add_argument("plan_file", type=Path)
+    options.add_argument("--bug", default="")
+    options.add_argument("--shim", default="")
+    options.add_argument("--until", default="")
+    chosen = options.parse_args()
+    if chosen.bug:
+        from tests.harness import bugs
+
+        bugs.plant(chosen.bug)
+    if chosen.shim:
+        arm_shim(*chosen.shim.split(":", 2))
+    with open_house(actor="crash-test") as house:
+        plan_id = begun(house, chosen.repository, chosen.plan_file)
+        with execution.working(house, "run") as worker:
+            if worker is None:
+                print("another worker holds the database", file=sys.stderr)
+                return 5
+            print("working", flush=True)
+            until = PlanStatus(chosen.until) if chosen.until else None
+
+            def stop_waiting(view: PlanView) -> bool:
+                return view.plan.status is until
+
+            view = execution.follow(house, worker, plan_id, lambda _: None, stop_waiting=stop_waiting)
+    print(view.plan.status, view.plan.stage, view.plan.pause_reason or "", view.plan.error)
+    return execution.exit_code(view.plan)
+
+
+def begun(house: House, repository: Path, plan_file: Path) -> str:
+    """Gives the id of the run's one plan, created and started now where a kill left it undone."""
+    project = projects.init(house, repository).project
+    found = plans.list_(house, project_id=project.id).items
+    plan = found[0] if found else plans.create(house, project, plans.read_file(house, plan_file))
+    if plan.status is PlanStatus.DRAFT:
+        plans.execute(house, plan.id)
+    return plan.id
+
+
+def arm_shim(failpoint: str, launch: str, hit_file: str) -> None:
+    """Makes the n-th shim that this process starts die at a failpoint; the file then says that it passed it."""
+    from holdfast.agents import launch as launching
+
+    start_shim = launching._start_shim
+    started = 0
+
+    def start(folder: Path, lock: int) -> None:
+        nonlocal started
+        started += 1
+        if started != int(launch):
+            return start_shim(folder, lock)
+        os.environ.update(HOLDFAST_FAILPOINT=failpoint, HOLDFAST_FAILPOINT_LOG=hit_file)
+        try:
+            return start_shim(folder, lock)
+        finally:
+            del os.environ["HOLDFAST_FAILPOINT"], os.environ["HOLDFAST_FAILPOINT_LOG"]
+
+    launching._start_shim = start
+
+
+if __name__ == "__main__":
+    sys.exit(main())
