@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,17 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    Database.open(f"sqlite:///{folder}/holdfast.db", data=folder).close()
+    return folder / "holdfast.db"
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A SQLite database with the schema in it, for this test alone."""
+    shutil.copyfile(sqlite_template, tmp_path / "holdfast.db")
     return f"sqlite:///{tmp_path}/holdfast.db"
 
 

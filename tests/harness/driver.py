@@ -13,9 +13,13 @@ import sys
 from pathlib import Path
 
 from holdfast.app import execution, plans, projects
-from holdfast.app.plans import PlanView
 from holdfast.app.wire import House, open_house
-from holdfast.domain.transitions import PlanStatus
+from holdfast.domain.plan import Plan
+from holdfast.domain.transitions import PLAN_EXECUTING, PlanStatus
+from holdfast.engine.worker import Worker
+from holdfast.store import plans as plan_rows
+
+LOOK_SECONDS = 0.05
 
 
 def main() -> int:
@@ -39,14 +43,21 @@ def main() -> int:
                 print("another worker holds the database", file=sys.stderr)
                 return 5
             print("working", flush=True)
-            until = PlanStatus(chosen.until) if chosen.until else None
+            plan = followed(house, worker, plan_id, PlanStatus(chosen.until) if chosen.until else None)
+    print(plan.status, plan.stage, plan.pause_reason or "", plan.error)
+    return execution.exit_code(plan)
 
-            def stop_waiting(view: PlanView) -> bool:
-                return view.plan.status is until
 
-            view = execution.follow(house, worker, plan_id, lambda _: None, stop_waiting=stop_waiting)
-    print(view.plan.status, view.plan.stage, view.plan.pause_reason or "", view.plan.error)
-    return execution.exit_code(view.plan)
+def followed(house: House, worker: Worker, plan_id: str, until: PlanStatus | None) -> Plan:
+    """Waits until the plan has stopped (or reached a status): looks at one row only, as it looks often."""
+    while True:
+        if worker.runtime.broken is not None:
+            raise worker.runtime.broken
+        with house.database.read() as connection:
+            plan = plan_rows.get(connection, plan_id)
+        if plan.status not in PLAN_EXECUTING or plan.status is until:
+            return plan
+        worker.runtime.ended.wait(LOOK_SECONDS)
 
 
 def begun(house: House, repository: Path, plan_file: Path) -> str:

@@ -93,6 +93,17 @@ phases:
       - {{key: build, title: Build it, run: "sh effect.sh build 0.03"}}
 """
 
+SMALL = """\
+title: crash sample
+variables:
+  OUTSIDE: "{outside}"
+phases:
+  - title: only
+    tasks:
+      - {{key: build, title: Build it, run: "sh effect.sh build 0.2"}}
+      - {{key: last, title: The last one, run: "sh effect.sh last 0.03"}}
+"""
+
 NAMES = ("build", "left", "right", "after", "flaky", "last")
 
 
@@ -154,8 +165,8 @@ def make_scene(root: Path, token: str, database_url: str, *, plan: str = PLAN) -
     return scene
 
 
-def git(repository: Path, *arguments: str) -> str:
-    """Gives the output of a git command that ignores the machine's configuration."""
+def git(repository: Path, *arguments: str, given: str = "") -> str:
+    """Gives the output of a git command, which ignores the machine's configuration; `given` is its standard input."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": "/nonexistent",
@@ -163,7 +174,7 @@ def git(repository: Path, *arguments: str) -> str:
         "GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z",
         "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z",
     }
-    done = subprocess.run(
-        ["git", *arguments], cwd=repository, env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    line = ["git", *arguments]
+    return subprocess.run(
+        line, cwd=repository, env=environment, input=given, capture_output=True, text=True, check=True
+    ).stdout

@@ -131,6 +131,10 @@ def test_a_stored_plan_is_exported_as_a_plan_file_that_makes_the_same_rows(plan:
 @example("!!binary x")
 @example("%YAML 1.1\n---\ntitle: x")
 @example("title: !!int x")
+@example("title: T\rphases:\r- title: P\r  when: |\r    true and\r  tasks: [{title: A, run: x}]\r")
+@example(
+    "%YAML 1.1\n---\ntitle: T\nphases:\n- title: \u2028P\n  when: |\u2028    true\u2028  tasks: [{title: A, run: x}]"
+)
 @example("{? [], ? {}: }")
 @example("\ufeff\ufefftitle: x")
 def test_any_text_is_a_plan_or_one_usage_error(text: str) -> None:

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.vcs.places import OPENED, Place, make_place
 
-from tests.vcs.places import Place, make_place
+
+@pytest.fixture(autouse=True)
+def _close_vaults() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Place:
     """A user's repository with one commit, its vault, and a branch at that commit."""
-    made = make_place(tmp_path)
-    yield made
-    made.vault.close()
+    return make_place(tmp_path)

@@ -13,6 +13,8 @@ from holdfast.vcs import Limits, Vault, Worktree
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BRANCH = "holdfast/plan"
+OPENED: list[Vault] = []
+"""Vaults that the present test opened; a fixture closes them."""
 
 
 def sh(*args: str | bytes, cwd: Path, stdin: bytes = b"") -> str:
@@ -56,7 +58,9 @@ class Place:
     folder: Path
 
     def worktree(self, name: str = "w", *, watch: bool = True, limits: Limits | None = None) -> Worktree:
-        return Worktree.ensure(self.vault, self.folder / "worktrees" / name, BRANCH, self.base, watch=watch, limits=limits)
+        return Worktree.ensure(
+            self.vault, self.folder / "worktrees" / name, BRANCH, self.base, watch=watch, limits=limits
+        )
 
 
 def make_place(folder: Path, files: dict[str, str] | None = None, *, object_format: str = "sha1") -> Place:
@@ -67,6 +71,7 @@ def make_place(folder: Path, files: dict[str, str] | None = None, *, object_form
 def open_place(folder: Path, repository: Path) -> Place:
     vault = Vault.open_or_create(folder / "data" / "vault.git", repository)
     base = vault.fetch(repository, "HEAD")
+    OPENED.append(vault)
     vault.create_branch(BRANCH, base)
     return Place(repository, vault, base, folder / "data")
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from holdfast.agents.text import strip_control
 
 if TYPE_CHECKING:
+    from holdfast.agents.bell import follow, kill, stop
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
-    from holdfast.agents.launch import Launch, Lost, RunState, follow, kill, kill_strays, start, state, stop
+    from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, start, state
 
 __all__ = [
     "CommandOutcome",
@@ -47,7 +48,8 @@ __all__ = [
 _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
-    "launch": ("Launch", "Lost", "RunState", "follow", "kill", "kill_strays", "start", "state", "stop"),
+    "bell": ("follow", "kill", "stop"),
+    "launch": ("Launch", "Lost", "RunState", "kill_strays", "start", "state"),
 }
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from holdfast.agents import journal
+from holdfast.agents.bell import follow_batches
+from holdfast.agents.bell import stop as stop_run
 from holdfast.agents.journal import Record
-from holdfast.agents.launch import Launch, Lost, RunState, follow_batches, start, state
-from holdfast.agents.launch import stop as stop_run
+from holdfast.agents.launch import Launch, Lost, RunState, start, state
 from holdfast.agents.text import strip_control
 from holdfast.errors import UsageError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from holdfast.app import plans
+from holdfast.app import history, plans
 from holdfast.app.plans import PlanView
 from holdfast.app.wire import House
 from holdfast.domain.plan import Plan
@@ -21,7 +21,7 @@ from holdfast.store import plans as plan_rows
 if TYPE_CHECKING:
     from holdfast.engine.worker import Worker
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.2
 
 EXIT_OK = 0
 EXIT_PLAN_FAILED = 6
@@ -71,10 +71,14 @@ def follow(
 
     Raises what broke the worker, if it broke: nothing is lost, the next one goes on.
     """
+    newest, view = -1, None
     while True:
         if worker is not None and worker.runtime.broken is not None:
             raise worker.runtime.broken
-        view = plans.show(house, plan_id)
+        # Every change has its event, so an unchanged history means an unchanged plan.
+        last = history.last_event(house)
+        if view is None or last != newest:
+            newest, view = last, plans.show(house, plan_id)
         show(view)
         if view.plan.status not in PLAN_EXECUTING or stop_waiting(view):
             return view

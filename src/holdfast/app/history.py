@@ -43,10 +43,34 @@ def timeline(
         )
 
 
-def after(house: House, event_id: int, *, plan_id: str | None = None, limit: int = 500) -> tuple[Event, ...]:
+def after(
+    house: House,
+    event_id: int,
+    *,
+    project_id: str | None = None,
+    plan_id: str | None = None,
+    phase_id: str | None = None,
+    task_id: str | None = None,
+    type: EventType | None = None,
+    subtype: str | None = None,
+    actor: str | None = None,
+    limit: int = 500,
+) -> tuple[Event, ...]:
     """Gives the events that followed `event_id`, oldest first: none twice, none missing."""
     with house.database.read() as connection:
-        return tuple(events.list_(connection, plan_id=plan_id, after=event_id, limit=limit).items)
+        found = events.list_(
+            connection,
+            project_id=project_id,
+            plan_id=plan_id,
+            phase_id=phase_id,
+            task_id=task_id,
+            type=type,
+            subtype=subtype,
+            actor=actor,
+            after=event_id,
+            limit=limit,
+        )
+        return found.items
 
 
 def last_event(house: House) -> int:

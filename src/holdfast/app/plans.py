@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holdfast import clock
 from holdfast.app import projects
+from holdfast.app.tasks import compare
 from holdfast.app.wire import House
 from holdfast.domain import dependencies
 from holdfast.domain.budget import Usage
@@ -20,6 +21,7 @@ from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
 from holdfast.store import Metric, Page, approvals, metrics, plans, steps
 from holdfast.store import projects as project_rows
+from holdfast.vcs import Diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,25 @@ class PlanView:
     groups: tuple[tuple[tuple[str, ...], ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a plan file would become: nothing of it is stored. `groups` holds the ids of tasks that may run together."""
+
+    plan: Plan
+    phases: tuple[Phase, ...]
+    tasks: tuple[Task, ...]
+    critical_path: tuple[str, ...]
+    groups: tuple[tuple[tuple[str, ...], ...], ...]
+    speed_up: float
+
+
 def read_file(house: House, path: Path) -> PlanFile:
     """Gives the plan file at `path`; raises one `UsageError` that lists every mistake with its line and column."""
-    limit = house.settings.plan_file_max_bytes
+    return read_plan_file(path, house.settings.plan_file_max_bytes)
+
+
+def read_plan_file(path: Path, limit: int) -> PlanFile:
+    """Does what `read_file` does without a house: nothing is stored to look at a file of at most `limit` bytes."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -67,18 +85,43 @@ def create(
     variables: Mapping[str, str] | None = None,
 ) -> Plan:
     """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs."""
-    if variables:
-        unknown = sorted(set(variables) - set(file.variables))
-        if unknown:
-            known = ", ".join(sorted(file.variables)) or "none"
-            raise UsageError(f"the plan has no variable {unknown[0]!r}", hint=f"its variables: {known}")
-        file = replace(file, variables={**file.variables, **variables})
-    commit = projects.start_commit(project, base or file.base)
-    plan, phases, new_tasks = to_domain(file, ids=clock.new_id, project_id=project.id, created_at=clock.now())
-    plan = replace(plan, base_commit=commit)
+    plan, phases, new_tasks = _rows(project, file, base, variables or {})
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
     return stored
+
+
+def _rows(
+    project: Project, file: PlanFile, base: str, variables: Mapping[str, str]
+) -> tuple[Plan, tuple[Phase, ...], tuple[Task, ...]]:
+    unknown = sorted(set(variables) - set(file.variables))
+    if unknown:
+        known = ", ".join(sorted(file.variables)) or "none"
+        raise UsageError(f"the plan has no variable {unknown[0]!r}", hint=f"its variables: {known}")
+    file = replace(file, variables={**file.variables, **variables})
+    commit = projects.start_commit(project, base or file.base)
+    plan, phases, new_tasks = to_domain(file, ids=clock.new_id, project_id=project.id, created_at=clock.now())
+    return replace(plan, base_commit=commit), tuple(phases), tuple(new_tasks)
+
+
+def preview(
+    house: House, project: Project, file: PlanFile, *, base: str = "", variables: Mapping[str, str] | None = None
+) -> Preview:
+    """Gives what `create` would store and how it would run; raises what `create` and `execute` would.
+
+    The critical path and the speed-up are those of tasks that take equally long: nothing is known of them yet.
+    """
+    plan, phases, new_tasks = _rows(project, file, base, variables or {})
+    refuse_missing_agents(new_tasks)
+    equal = {task.id: 1.0 for task in new_tasks}
+    return Preview(
+        plan=plan,
+        phases=phases,
+        tasks=new_tasks,
+        critical_path=dependencies.critical_path(new_tasks, equal),
+        groups=dependencies.parallel_groups(phases, new_tasks),
+        speed_up=dependencies.speedup(phases, new_tasks, equal, house.settings.max_parallel),
+    )
 
 
 def execute(house: House, plan_id: str) -> Plan:
@@ -225,6 +268,15 @@ def measurements(house: House, plan_id: str) -> tuple[Metric, ...]:
     """Gives what was measured while the plan ran, per plan and per step."""
     with house.database.read() as connection:
         return metrics.of_plan(connection, plan_id)
+
+
+def changes(house: House, plan_id: str) -> Diff:
+    """Gives what the plan has changed so far: its branch against the commit that it started from."""
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        project = project_rows.get(connection, plan.project_id)
+    head = house.workspaces.vault(project).head(plan.branch) if plan.run else None
+    return compare(house, project, plan.base_commit, head or plan.base_commit)
 
 
 def merge(house: House, plan_id: str, *, branch: str = "") -> str:

@@ -60,6 +60,11 @@ def notes(state: RepositoryState) -> tuple[str, ...]:
     return tuple(found)
 
 
+def notes_of(project: Project) -> tuple[str, ...]:
+    """Gives what a person should know of a project's repository now."""
+    return notes(inspect(Path(project.path)))
+
+
 def of_folder(house: House, path: Path) -> Project:
     """Gives the project of the repository that `path` is in; raises `NotFound` if it is not registered."""
     state = inspect(path)

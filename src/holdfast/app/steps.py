@@ -96,6 +96,22 @@ def log(house: House, step: Step, *, after: int = 0, limit: int = 1000) -> tuple
         return tuple(logs.list_(connection, step.id, after=after, limit=limit).items)
 
 
+def tail(house: House, step: Step, lines: int) -> tuple[LogLine, ...]:
+    """Gives the last lines of a step's output, in their order."""
+    with house.database.read() as connection:
+        return logs.tail(connection, step.id, lines)
+
+
+def last_lines(house: House, of: Iterable[Step]) -> Mapping[str, str]:
+    """Gives the last line that is not blank of each of these steps that runs, by task id."""
+    with house.database.read() as connection:
+        found = {step.task_id: logs.tail(connection, step.id, 5) for step in of if step.ended_at is None}
+    return {
+        task_id: next((line.text for line in reversed(lines) if line.text.strip()), "")
+        for task_id, lines in found.items()
+    }
+
+
 def export(house: House, project: Project) -> Iterator[str]:
     """Gives every step of a project as one line of JSON each, oldest first."""
     with house.database.read() as connection:

@@ -13,9 +13,26 @@ from holdfast.domain.history import Event, EventType
 
 if TYPE_CHECKING:
     from holdfast.app.plans import PlanView
+    from holdfast.app.wire import House
 
-# What only tells the details of another event; shown with --verbose.
-MINOR = frozenset({("task", "queued"), ("task", "added"), ("checkpoint", "interval")})
+# What only tells the details of another event is shown in the timeline and with --verbose.
+_MINOR = frozenset(
+    {
+        (EventType.PLAN, "stage"),
+        (EventType.TASK, "added"),
+        (EventType.TASK, "queued"),
+        (EventType.TASK, "running"),
+        (EventType.CHECKPOINT, "initial"),
+        (EventType.CHECKPOINT, "interval"),
+        (EventType.CHECKPOINT, "stage"),
+        (EventType.CHECKPOINT, "step"),
+    }
+)
+
+
+def is_minor(event: Event) -> bool:
+    """Tells whether a log for people can do without this event."""
+    return (event.type, event.subtype) in _MINOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,12 @@ class Names:
             found |= {task.id: f"T{task.number} {task.key}" for task in view.tasks}
         return cls(found)
 
+    def plan_of(self, event: Event) -> str:
+        """Gives `P3` where the event's line would not say of which plan it tells."""
+        named = self.by_id.get(event.plan_id or "")
+        own = event.task_id is None and event.phase_id is None
+        return "" if named is None or own else f"{named.split()[0]} "
+
     def subject(self, event: Event) -> str:
         for key in (event.task_id, event.phase_id, event.plan_id):
             if key is not None and key in self.by_id:
@@ -40,9 +63,20 @@ class Names:
         return ""
 
 
-def line(event: Event, names: Names, *, actor: bool = False) -> Text:
+def names_for(house: House, event: Event, known: dict[str, Names]) -> Names:
+    """Gives the names of the plan that the event belongs to, looked up once."""
+    from holdfast.app import plans
+
+    if event.plan_id is None:
+        return Names({})
+    if event.plan_id not in known:
+        known[event.plan_id] = Names.of(plans.show(house, event.plan_id))
+    return known[event.plan_id]
+
+
+def line(event: Event, names: Names, *, actor: bool = False, plan: bool = False) -> Text:
     """Gives the event as `time  subject  what happened`."""
-    shown = Text(f"{when(event.at)}  ", style="dim")
+    shown = Text(f"{when(event.at)}  {names.plan_of(event) if plan else ''}", style="dim")
     subject = names.subject(event)
     if subject:
         shown.append(f"{safe(subject)}  ", style="")
@@ -68,7 +102,9 @@ def sentence(event: Event) -> str:
             comment = f": {data['comment']}" if data.get("comment") else ""
             return f"gate A{data.get('number', '?')} ({data.get('kind', '?')}) {event.subtype}{comment}"
         case EventType.WORKER:
-            return f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
+            return (
+                f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
+            )
         case EventType.PHASE:
             return f"{event.subtype}{_because(data, 'when')}"
         case _:

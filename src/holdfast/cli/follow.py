@@ -17,11 +17,13 @@ from holdfast.app import approvals, execution, history, plans, steps
 from holdfast.app.plans import PlanView
 from holdfast.app.wire import House
 from holdfast.cli import board, ending
-from holdfast.cli.events import MINOR, Names, line
+from holdfast.cli.events import Names, is_minor, line, names_for
 from holdfast.cli.render import safe, say
 from holdfast.cli.session import Session, as_json, print_line
+from holdfast.domain.history import Event
 from holdfast.domain.plan import Approval, PauseMode
 from holdfast.domain.transitions import PLAN_EXECUTING, PlanStatus
+from holdfast.errors import Unavailable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -75,6 +77,7 @@ class Follower:
     wait: bool = False
     worker: Worker | None = None
     controls: bool = True
+    quiet: bool = False
     seen: int = 0
     tick: int = 0
     asked: int = 0
@@ -94,6 +97,8 @@ class Follower:
     def show(self, view: PlanView) -> None:
         """Shows what is new and carries out what the signals asked for."""
         self._obey(view)
+        if self.quiet:
+            return
         events = history.after(self.house, self.seen, plan_id=self.plan_id, limit=EVENTS_AT_ONCE)
         if events:
             self.seen = events[-1].id
@@ -103,7 +108,7 @@ class Follower:
         elif self.live is None:
             names = Names.of(view)
             for event in events:
-                if self.session.verbose or (event.type, event.subtype) not in MINOR:
+                if self.session.verbose or not is_minor(event):
                     say_line(self.session, line(event, names))
         else:
             self.draw(view)
@@ -113,14 +118,12 @@ class Follower:
         self.tick += 1
         console = self.session.out
         said = steps.last_lines(self.house, view.steps)
-        picture = board.picture(
-            view, width=console.width, height=max(3, console.height - 2), tick=self.tick, said=said
-        )
+        picture = board.picture(view, width=console.width, height=max(3, console.height - 2), tick=self.tick, said=said)
         self.live.update(picture, refresh=True)
 
     @contextmanager
     def _drawing(self) -> Generator[None]:
-        if not self.session.live:
+        if self.quiet or not self.session.live:
             yield
             return
         from rich.live import Live
@@ -196,26 +199,66 @@ def say_line(session: Session, text: Any) -> None:
     sys.stdout.flush()
 
 
-def work_on(session: Session, house: House, plan_ids: list[str], *, wait: bool) -> int:
+def work_on(session: Session, house: House, plan_ids: list[str], *, wait: bool, since: int) -> int:
     """Makes this process a worker (or a client of the one there is) until these plans stop; gives the exit code."""
     signals = Signals()
+    views: list[PlanView] = []
     with signals.caught():
         try:
             with execution.working(house, "run") as worker:
                 if worker is None:
                     session.note(f"{other_worker(house)} works on this database: following it")
-                views = [_one(Follower(session, house, each, signals, wait=wait, worker=worker)) for each in plan_ids]
-                for view in views:
-                    ending.tell(session, house, view)
+                for plan_id in plan_ids:
+                    follower = Follower(session, house, plan_id, signals, wait=wait, worker=worker, seen=since)
+                    views.append(follower.until_it_ends())
         except Leave as left:
             return leave(session, left)
+    for view in views:
+        ending.tell(session, house, view)
     return ending.worst(views)
 
 
-def _one(follower: Follower) -> PlanView:
-    if not follower.session.json and not follower.session.live:
-        follower.seen = 0 if follower.seen else follower.seen
-    return follower.until_it_ends()
+def settle(session: Session, house: House, plan_id: str) -> PlanView:
+    """Lets a request (pause, cancel) be carried out now: waits for the live worker, or works until the plan stops."""
+    signals = Signals()
+    since = history.last_event(house)
+    with signals.caught():
+        with execution.working(house, "run") as worker:
+            follower = Follower(session, house, plan_id, signals, wait=True, worker=worker, seen=since, quiet=True)
+            return follower.until_it_ends()
+
+
+def work_for_all(session: Session, house: House) -> int:
+    """Works on every plan of this home until a signal says stop; gives the exit code."""
+    signals = Signals()
+    with signals.caught(), execution.working(house, "worker") as worker:
+        if worker is None:
+            raise Unavailable(
+                f"{other_worker(house)} works on this database",
+                hint="one worker at a time runs on SQLite; stop that one, or let it work: holdfast watch",
+                code="worker_running",
+            )
+        if not session.json:
+            session.note(f"worker {worker.id} (pid {os.getpid()}) is at work; Ctrl-C ends it")
+        seen = history.last_event(house)
+        names: dict[str, Names] = {}
+        while not signals.interrupts and not signals.terminated:
+            if worker.runtime.broken is not None:
+                raise worker.runtime.broken
+            for event in history.after(house, seen):
+                seen = event.id
+                _tell_event(session, house, event, names)
+            worker.runtime.ended.wait(execution.LOOK_SECONDS)
+    return 0
+
+
+def _tell_event(session: Session, house: House, event: Event, names: dict[str, Names]) -> None:
+    if session.json:
+        print_line(as_json({"event": event}))
+        return
+    if is_minor(event) and not session.verbose:
+        return
+    say_line(session, line(event, names_for(house, event, names), plan=True))
 
 
 def watch(session: Session, house: House, plan_id: str, *, controls: bool = False) -> int:

@@ -110,10 +110,10 @@ class Noun(_Documented, click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def verb(self, name: str, *, example: str) -> Callable[[Function], Verb]:
+    def verb(self, name: str, *, example: str) -> Callable[[Callable[..., Any]], Verb]:
         """Adds a command to this group; its function takes the `Session` first."""
 
-        def make(function: Function) -> Verb:
+        def make(function: Callable[..., Any]) -> Verb:
             made = verb(name, example=example)(function)
             self.add_command(made)
             return made
@@ -121,10 +121,10 @@ class Noun(_Documented, click.Group):
         return make
 
 
-def verb(name: str, *, example: str) -> Callable[[Function], Verb]:
+def verb(name: str, *, example: str) -> Callable[[Callable[..., Any]], Verb]:
     """Makes a command of a function that takes the `Session` first; its docstring's first line is the summary."""
 
-    def make(function: Function) -> Verb:
+    def make(function: Callable[..., Any]) -> Verb:
         return click.command(name, cls=Verb, example=example)(click.pass_obj(function))
 
     return make

@@ -1,11 +1,12 @@
 """The entry point: runs a command and turns every error into one message, a hint and an exit code.
 
-    0 ok · 1 error · 2 usage · 3 illegal state · 4 not found · 5 no worker, agent or sandbox · 6 the plan failed
-    7 it waits for a person · 8 it still runs · 9 over budget · 130 interrupted · 141 the reader went away
+0 ok · 1 error · 2 usage · 3 illegal state · 4 not found · 5 no worker, agent or sandbox · 6 the plan failed
+7 it waits for a person · 8 it still runs · 9 over budget · 130 interrupted · 141 the reader went away
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -117,7 +118,7 @@ def _keep_traceback(session: Session, trace: str) -> Path:
 def _tolerate_any_bytes() -> None:
     """Lets names that are no UTF-8, and text that the terminal's encoding lacks, be printed rather than fail."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if utf8 else "replace")
 

@@ -87,6 +87,35 @@ class Session:
         """Prints a view as one line of JSON, at once."""
         print_line(as_json(value))
 
+    def more(self, cursor: str | None) -> None:
+        """Tells how to see the next page, if there is one."""
+        if cursor is not None:
+            self.note(f"there is more: --cursor {cursor}")
+
+    def write(self, text: str, target: Path | None) -> None:
+        """Writes text to a new file, or to standard output."""
+        from holdfast.agents.text import strip_control
+        from holdfast.errors import UsageError
+
+        if target is None:
+            sys.stdout.write(strip_control(text) if sys.stdout.isatty() else text)
+            sys.stdout.flush()
+            return
+        try:
+            with target.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another file") from error
+
+    def read(self, source: Path) -> str:
+        """Reads a file, or standard input for `-`."""
+        from holdfast.errors import UsageError
+
+        try:
+            return sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{source} cannot be read: {error}", hint="name an existing text file") from error
+
     def settings(self) -> Settings:
         """Gives the settings in force; raises `UsageError` for an environment variable that cannot be one."""
         from pydantic import ValidationError

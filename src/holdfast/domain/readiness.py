@@ -9,7 +9,7 @@ A queued task counts as running: its workflow parks it (queued → paused) if it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -118,12 +118,13 @@ Action = (
 
 @dataclass(frozen=True, slots=True)
 class PlanState:
-    """All rows that a decision looks at; `usage` is what the plan has spent so far."""
+    """All rows that a decision looks at; `usage` is what the plan has spent so far, `task_usage` its budgeted tasks."""
 
     plan: Plan
     phases: tuple[Phase, ...]
     tasks: tuple[Task, ...]
     usage: Usage = field(default_factory=Usage)
+    task_usage: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
 
 
 def decide(state: PlanState, *, now: datetime, max_parallel: int) -> tuple[Action, ...]:
@@ -205,7 +206,19 @@ def _hold(state: PlanState, *, work_left: bool) -> PausePlan | None:
     if state.plan.stop is not None:
         return PausePlan(PauseReason.USER, f"paused on request ({state.plan.stop})")
     limit = reached(state.plan.budget, state.usage) if work_left and state.plan.budget != Budget() else ""
-    return PausePlan(PauseReason.BUDGET, f"the plan's budget is used up ({limit})") if limit else None
+    if limit:
+        return PausePlan(PauseReason.BUDGET, f"the plan's budget is used up ({limit})")
+    return _spent_task(state)
+
+
+def _spent_task(state: PlanState) -> PausePlan | None:
+    """Gives the pause for a task that was begun, is not finished, and may spend nothing more."""
+    for task in state.tasks:
+        limit = reached(task.budget, state.task_usage.get(task.id, Usage())) if task.status in _BEGUN else ""
+        if limit and task.budget != Budget():
+            message = f"the budget of {_label(task, task.id)} is used up ({limit})"
+            return PausePlan(PauseReason.BUDGET, message, (task.id,))
+    return None
 
 
 def _after_last_phase(state: PlanState, hold: PausePlan | None) -> tuple[Action, ...]:

@@ -14,8 +14,10 @@ from dbos import DBOS
 
 from holdfast import clock
 from holdfast.domain import readiness
+from holdfast.domain.budget import Budget, Usage
 from holdfast.domain.plan import Approval, ApprovalKind, Plan
 from holdfast.domain.stages import Enter, Finish, Implement, OpenGate, Verify, next_stage
+from holdfast.domain.task import Task
 from holdfast.domain.transitions import (
     PLAN_EXECUTING,
     TASK_ENDED,
@@ -176,11 +178,15 @@ APPROVED = ApprovalStatus.APPROVED
 
 
 def load_state(connection: Connection, plan: Plan) -> readiness.PlanState:
+    now = clock.now()
+    all_tasks = plans.tasks_of(connection, plan.id)
+    budgeted = [task.id for task in all_tasks if task.budget != Budget()]
     return readiness.PlanState(
         plan=plan,
-        phases=tuple(plans.phases_of(connection, plan.id)),
-        tasks=tuple(plans.tasks_of(connection, plan.id)),
-        usage=steps.usage(connection, plan_id=plan.id, now=clock.now()),
+        phases=plans.phases_of(connection, plan.id),
+        tasks=all_tasks,
+        usage=steps.usage(connection, plan_id=plan.id, now=now) if plan.budget != Budget() else Usage(),
+        task_usage={task_id: steps.usage(connection, task_id=task_id, now=now) for task_id in budgeted},
     )
 
 
@@ -224,17 +230,24 @@ def open_gate(runtime: Runtime, plan: Plan, kind: ApprovalKind, gate: Approval |
 
 
 def implement(runtime: Runtime, state: readiness.PlanState) -> Turn | None:
-    """Carries out what may happen next in the plan's phases."""
-    for action in current_actions(runtime, state):
-        match action:
-            case readiness.Wait(until, gates):
-                settle_waiting(runtime, state.plan, waits=bool(gates) and not busy(state))
+    """Carries out what may happen next in the plan's phases, all of one decision in one transaction."""
+    actions = current_actions(runtime, state)
+    with runtime.database.transaction() as connection:
+        locked = plans.lock(connection, state.plan.id)
+        if (locked.run, locked.status, locked.stop, locked.cancel_requested) != (
+            state.plan.run,
+            state.plan.status,
+            state.plan.stop,
+            state.plan.cancel_requested,
+        ):
+            return None
+        for action in actions:
+            apply(connection, runtime, locked, action)
+        match actions:
+            case [readiness.Wait(until, gates)]:
+                settle_waiting(connection, runtime, locked, waits=bool(gates) and not busy(state))
                 return waiting(LONGEST_WAIT_SECONDS if until is None else (until - clock.now()).total_seconds())
-            case readiness.PausePlan():
-                pause(runtime, state.plan, action)
-            case _:
-                act(runtime, state.plan, action)
-        failpoint("engine.plan.acted")
+    failpoint("engine.plan.acted")
     return None
 
 
@@ -242,53 +255,52 @@ def busy(state: readiness.PlanState) -> bool:
     return any(task.status in readiness.BUSY for task in state.tasks)
 
 
-def settle_waiting(runtime: Runtime, plan: Plan, *, waits: bool) -> None:
+def settle_waiting(connection: Connection, runtime: Runtime, plan: Plan, *, waits: bool) -> None:
     """Makes the plan `waiting` while only a person can let it go on, and `running` otherwise."""
     target = PlanStatus.WAITING if waits else PlanStatus.RUNNING
-    with runtime.database.transaction() as connection:
-        locked = plans.lock(connection, plan.id)
-        if locked.run == plan.run and locked.status in PLAN_EXECUTING and locked.status is not target:
-            plans.set_status(connection, locked, target, actor=runtime.actor)
+    if plan.status is not target:
+        plans.set_status(connection, plan, target, actor=runtime.actor)
 
 
-def act(runtime: Runtime, plan: Plan, action: readiness.Action) -> None:
-    """Applies one decision in one transaction, unless the rows have moved on since it was made."""
-    with runtime.database.transaction() as connection:
-        locked = plans.lock(connection, plan.id)
-        if locked.run != plan.run or locked.status not in PLAN_EXECUTING:
-            return
-        match action:
-            case readiness.StartPhase(phase_id):
-                move_phase(connection, runtime, phase_id, PhaseStatus.RUNNING)
-            case readiness.CompletePhase(phase_id):
-                move_phase(connection, runtime, phase_id, PhaseStatus.COMPLETED)
-            case readiness.FailPhase(phase_id):
-                move_phase(connection, runtime, phase_id, PhaseStatus.FAILED)
-            case readiness.PausePhase(phase_id):
-                move_phase(connection, runtime, phase_id, PhaseStatus.PAUSED)
-            case readiness.SkipPhase(phase_id, task_ids, condition):
-                move_phase(connection, runtime, phase_id, PhaseStatus.SKIPPED, {"when": condition})
-                for task_id in task_ids:
-                    tasks.set_status(
-                        connection, tasks.get(connection, task_id), TaskStatus.SKIPPED, actor=runtime.actor
-                    )
-            case readiness.OpenTaskGate(task_id):
-                task = tasks.get(connection, task_id)
-                tasks.set_status(connection, task, TaskStatus.AWAITING_APPROVAL, actor=runtime.actor)
-                title = f"let T{task.number} {task.title} run"
-                approvals.open(
-                    connection,
-                    id=clock.new_id(),
-                    plan_id=plan.id,
-                    kind=ApprovalKind.TASK,
-                    title=title,
-                    task_id=task.id,
-                    actor=runtime.actor,
-                )
-            case readiness.QueueTask(task_id):
-                queue_task(connection, runtime, task_id)
-            case _:
-                raise AssertionError(f"{action} is not applied here")
+def apply(connection: Connection, runtime: Runtime, plan: Plan, action: readiness.Action) -> None:
+    """Applies one action of a decision."""
+    match action:
+        case readiness.StartPhase(phase_id):
+            move_phase(connection, runtime, phase_id, PhaseStatus.RUNNING)
+        case readiness.CompletePhase(phase_id):
+            move_phase(connection, runtime, phase_id, PhaseStatus.COMPLETED)
+        case readiness.FailPhase(phase_id):
+            move_phase(connection, runtime, phase_id, PhaseStatus.FAILED)
+        case readiness.PausePhase(phase_id):
+            move_phase(connection, runtime, phase_id, PhaseStatus.PAUSED)
+        case readiness.SkipPhase(phase_id, task_ids, condition):
+            move_phase(connection, runtime, phase_id, PhaseStatus.SKIPPED, {"when": condition})
+            for task_id in task_ids:
+                tasks.set_status(connection, tasks.get(connection, task_id), TaskStatus.SKIPPED, actor=runtime.actor)
+        case readiness.OpenTaskGate(task_id):
+            ask_about(connection, runtime, tasks.get(connection, task_id))
+        case readiness.QueueTask(task_id):
+            queue_task(connection, runtime, task_id)
+        case readiness.PausePlan(reason, message):
+            pause_in(connection, runtime, plan, reason, message)
+        case readiness.Wait() | readiness.FinishImplementation():
+            pass
+        case _:
+            assert_never(action)
+
+
+def ask_about(connection: Connection, runtime: Runtime, task: Task) -> None:
+    """Opens the gate of a task in a manual phase."""
+    tasks.set_status(connection, task, TaskStatus.AWAITING_APPROVAL, actor=runtime.actor)
+    approvals.open(
+        connection,
+        id=clock.new_id(),
+        plan_id=task.plan_id,
+        kind=ApprovalKind.TASK,
+        title=f"let T{task.number} {task.title} run",
+        task_id=task.id,
+        actor=runtime.actor,
+    )
 
 
 def move_phase(

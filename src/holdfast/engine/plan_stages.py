@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, StageName
 from holdfast.domain.plan import Plan
 from holdfast.domain.stages import Enter
+from holdfast.domain.transitions import PlanStatus
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import plan_state
 from holdfast.engine.workspace import make_checkpoint
 from holdfast.failpoints import failpoint
-from holdfast.store import checkpoints, plans, projects
+from holdfast.store import Connection, checkpoints, plans, projects
 
 
-def enter(runtime: Runtime, plan: Plan, move: Enter) -> None:
-    """Writes the stage's checkpoint and moves the plan on to the next stage."""
+def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connection], None] = lambda _: None) -> None:
+    """Writes the stage's checkpoint and moves the plan on to the next stage; `also` is written with that."""
     checkpoint = None
     if move.checkpoint is not None:
         checkpoint = stage_checkpoint(runtime, plan, move.checkpoint)
@@ -23,6 +26,9 @@ def enter(runtime: Runtime, plan: Plan, move: Enter) -> None:
             return
         if checkpoint is not None:
             checkpoints.add(connection, checkpoint, actor=runtime.actor)
+        also(connection)
+        if locked.status is PlanStatus.WAITING:
+            locked = plans.set_status(connection, locked, PlanStatus.RUNNING, actor=runtime.actor)
         plans.set_stage(connection, locked, move.stage, actor=runtime.actor)
     failpoint("engine.plan.stage_entered")
 

@@ -4,42 +4,69 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
-from holdfast.agents import CommandOutcome, Launch, Lost, Record, environment, kill_strays, run_command
+from holdfast.agents import CommandOutcome, Launch, Lost, Record, RunState, environment, kill_strays, run_command, state
 from holdfast.domain.checkpoint import StageName
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.stages import Enter
 from holdfast.domain.task import FailureKind
-from holdfast.domain.transitions import PlanStage, PlanStatus
+from holdfast.domain.transitions import PLAN_EXECUTING, PlanStage, PlanStatus
 from holdfast.domain.variables import fill
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.task_command import MAX_RESTARTS, judge
+from holdfast.engine.work import Outcome
 from holdfast.engine.workspace import Place
 from holdfast.errors import StepError
-from holdfast.store import events, plans, projects
+from holdfast.store import Connection, events, plans, projects
 
 
 async def verify(runtime: Runtime, plan_id: str, run: int) -> None:
-    """Runs the checks in order; the first that fails makes the plan failed, a stop leaves it where it is."""
+    """Runs the checks in order; the first that fails makes the plan failed, a stop leaves it where it is.
+
+    Where a check was lost with its shim, all of them run again in a new round, on the branch's files as they are there.
+    """
     plan, project = await in_thread(load_plan, runtime, plan_id)
     if plan.run != run or plan.stage is not PlanStage.VERIFYING:
         return
-    await in_thread(check_out, runtime, plan, project)
     with runtime.execution(plan.id, plan.id) as stop:
-        for number, command in enumerate(plan.verify, 1):
-            shell = fill(command, plan.variables)
-            outcome = judge(
-                await run_check(runtime, plan, project, number, shell, stop), FailureKind.VERIFY, f"the check `{shell}`"
-            )
-            if outcome["interrupted"]:
-                return
-            if outcome["failure"] is not None:
-                await in_thread(record, runtime, plan, outcome["error"])
-                return
-    await in_thread(record, runtime, plan, "")
-    await in_thread(enter, runtime, plan, Enter(PlanStage.COMPLETED, StageName.AFTER_VERIFICATION))
+        for number in range(MAX_RESTARTS):
+            try:
+                outcome = await run_checks(runtime, plan, project, number, stop)
+                break
+            except Lost:
+                await in_thread(kill_strays, token_of(plan, number))
+        else:
+            raise StepError(f"the checks of P{plan.number} were lost {MAX_RESTARTS} times", code="lost")
+    if outcome is None:
+        await in_thread(passed, runtime, plan)
+    elif not outcome["interrupted"]:
+        await in_thread(failed, runtime, plan, outcome["error"])
+
+
+async def run_checks(
+    runtime: Runtime, plan: Plan, project: Project, number: int, stop: asyncio.Event
+) -> Outcome | None:
+    """Runs round `number` of the checks, or adopts it; gives the outcome that ended it, None if all passed."""
+    if state(check_folder(runtime, plan, number, 0)) is RunState.ABSENT:
+        await in_thread(check_out, runtime, plan, project)
+    for position, command in enumerate(plan.verify):
+        shell = fill(command, plan.variables)
+        done = await run_check(runtime, plan, project, number, position, shell, stop)
+        outcome = judge(done, FailureKind.VERIFY, f"the check `{shell}`")
+        if outcome["interrupted"] or outcome["failure"] is not None:
+            return outcome
+    return None
+
+
+def token_of(plan: Plan, number: int) -> str:
+    return f"{plan.id}-{plan.run}-{number}"
+
+
+def check_folder(runtime: Runtime, plan: Plan, number: int, position: int) -> Path:
+    return runtime.places.run(plan.id, f"verify-{plan.run}-{number}-{position + 1}")
 
 
 def load_plan(runtime: Runtime, plan_id: str) -> tuple[Plan, Project]:
@@ -56,46 +83,48 @@ def check_out(runtime: Runtime, plan: Plan, project: Project) -> None:
 
 
 async def run_check(
-    runtime: Runtime, plan: Plan, project: Project, number: int, shell: str, stop: asyncio.Event
+    runtime: Runtime, plan: Plan, project: Project, number: int, position: int, shell: str, stop: asyncio.Event
 ) -> CommandOutcome:
     context = {"project": project.slug, "plan": f"P{plan.number}", "branch": plan.branch}
-    for restart in range(MAX_RESTARTS):
-        token = f"{plan.id}-{plan.run}-{number}"
-        launch = Launch(
-            shell=shell,
-            cwd=runtime.workspaces.path(Place(project, plan, plan.branch, None)),
-            env=environment(runtime.settings.command_environment.split(","), context, plan.variables),
-            timeout_seconds=runtime.settings.default_timeout_seconds,
-            grace_seconds=runtime.settings.stop_grace_seconds,
-            journal_max_bytes=runtime.settings.journal_max_bytes,
-            token=token,
-        )
-        folder = runtime.places.run(plan.id, f"verify-{plan.run}-{number}-{restart}")
-        try:
-            return await run_command(folder, launch, on_records=_drop, stop=stop)
-        except Lost:
-            await in_thread(kill_strays, token)
-    raise StepError(f"the check `{shell}` was lost {MAX_RESTARTS} times", code="lost")
+    launch = Launch(
+        shell=shell,
+        cwd=runtime.workspaces.path(Place(project, plan, plan.branch, None)),
+        env=environment(runtime.settings.command_environment.split(","), context, plan.variables),
+        timeout_seconds=runtime.settings.default_timeout_seconds,
+        grace_seconds=runtime.settings.stop_grace_seconds,
+        journal_max_bytes=runtime.settings.journal_max_bytes,
+        token=token_of(plan, number),
+    )
+    return await run_command(check_folder(runtime, plan, number, position), launch, on_records=_drop, stop=stop)
 
 
 async def _drop(records: Sequence[Record]) -> None:
     """Leaves the output in the journal; a failed check's last lines go to the plan's error."""
 
 
-def record(runtime: Runtime, plan: Plan, error: str) -> None:
-    """Records what the checks said: the plan goes on, or has failed and says why."""
+def passed(runtime: Runtime, plan: Plan) -> None:
+    """Lets the plan go on; that its checks passed is told in the same transaction, so once."""
+    move = Enter(PlanStage.COMPLETED, StageName.AFTER_VERIFICATION)
+    enter(runtime, plan, move, also=lambda connection: tell(connection, runtime, plan, "verified", ""))
+
+
+def failed(runtime: Runtime, plan: Plan, error: str) -> None:
+    """Records that a check failed: the plan has failed and says why."""
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
-        if locked.run != plan.run or locked.stage is not PlanStage.VERIFYING:
+        if locked.run != plan.run or locked.stage is not PlanStage.VERIFYING or locked.status not in PLAN_EXECUTING:
             return
-        events.add(
-            connection,
-            EventType.PLAN,
-            "verify_failed" if error else "verified",
-            runtime.actor,
-            project_id=plan.project_id,
-            plan_id=plan.id,
-            data={"error": error[:2000], "checks": len(plan.verify)},
-        )
-        if error:
-            plans.set_status(connection, locked, PlanStatus.FAILED, actor=runtime.actor, error=error, stop=None)
+        tell(connection, runtime, plan, "verify_failed", error)
+        plans.set_status(connection, locked, PlanStatus.FAILED, actor=runtime.actor, error=error, stop=None)
+
+
+def tell(connection: Connection, runtime: Runtime, plan: Plan, subtype: str, error: str) -> None:
+    events.add(
+        connection,
+        EventType.PLAN,
+        subtype,
+        runtime.actor,
+        project_id=plan.project_id,
+        plan_id=plan.id,
+        data={"error": error[:2000], "checks": len(plan.verify)},
+    )

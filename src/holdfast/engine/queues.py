@@ -43,7 +43,7 @@ class Engine:
         if not database.has_table("workflow_status", schema="dbos"):
             DBOS.migrate(f"sqlite:///{database.path}" if database.is_sqlite else database.url)
         self._client = DBOSClient(
-            system_database_engine=database.engine,
+            system_database_engine=database.workflow_engine,
             serializer=SERIALIZER,
             application_name=APPLICATION,
             use_listen_notify=False,

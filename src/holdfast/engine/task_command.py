@@ -46,13 +46,25 @@ def configuration(settings: Settings, plan: Plan, task: Task) -> dict[str, objec
 
 
 async def run(runtime: Runtime, work: Work, step_id: str, stop: asyncio.Event) -> Outcome:
-    """Gives the outcome of the task's command and, if it succeeded, of its checks in their order."""
-    done = await run_script(runtime, work, step_id, work_script(runtime.settings, work), stop)
+    """Gives the outcome of the task's command and, if it succeeded, of its checks in their order.
+
+    Where one was lost with its shim, all run again from where the step began: a check needs what the command made.
+    """
+    while True:
+        step = await in_thread(get_step, runtime, step_id)
+        try:
+            return await run_scripts(runtime, work, step, stop)
+        except Lost:
+            await in_thread(start_over, runtime, work, step)
+
+
+async def run_scripts(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:
+    done = await run_script(runtime, work, step, work_script(runtime.settings, work), stop)
     outcome = judge(done, FailureKind.EXIT, "the command")
     for script in check_scripts(runtime.settings, work):
         if outcome["failure"] is not None or outcome["interrupted"]:
             break
-        checked = await run_script(runtime, work, step_id, script, stop)
+        checked = await run_script(runtime, work, step, script, stop)
         outcome = add_usage(judge(checked, FailureKind.VERIFY, f"the check `{script.shell}`"), outcome)
     return outcome
 
@@ -67,26 +79,21 @@ def check_scripts(settings: Settings, work: Work) -> list[Script]:
     return [Script(f"verify-{number}", command, timeout) for number, command in enumerate(commands, 1)]
 
 
-async def run_script(runtime: Runtime, work: Work, step_id: str, script: Script, stop: asyncio.Event) -> CommandOutcome:
-    """Runs one script to its end; a run that was lost with its shim is prepared again and started anew."""
-    while True:
-        step = await in_thread(get_step, runtime, step_id)
-        name = f"{script.name}-{step.restarts}"
-        folder = runtime.places.run(step.id, name)
-        launch = Launch(
-            shell=script.shell,
-            cwd=runtime.workspaces.path(work.place),
-            env=command_environment(runtime.settings, work, step),
-            timeout_seconds=script.timeout_seconds,
-            grace_seconds=runtime.settings.stop_grace_seconds,
-            journal_max_bytes=runtime.settings.journal_max_bytes,
-            token=step.id,
-        )
-        keeper = await in_thread(open_log, runtime, work, step.id, name)
-        try:
-            return await run_command(folder, launch, after=keeper.position, on_records=keeper.keep, stop=stop)
-        except Lost:
-            await in_thread(start_over, runtime, work, step)
+async def run_script(runtime: Runtime, work: Work, step: Step, script: Script, stop: asyncio.Event) -> CommandOutcome:
+    """Runs one script to its end, or adopts it where it runs already; raises `Lost` if nobody saw its end."""
+    name = f"{script.name}-{step.restarts}"
+    folder = runtime.places.run(step.id, name)
+    launch = Launch(
+        shell=script.shell,
+        cwd=runtime.workspaces.path(work.place),
+        env=command_environment(runtime.settings, work, step),
+        timeout_seconds=script.timeout_seconds,
+        grace_seconds=runtime.settings.stop_grace_seconds,
+        journal_max_bytes=runtime.settings.journal_max_bytes,
+        token=step.id,
+    )
+    keeper = await in_thread(open_log, runtime, work, step.id, name)
+    return await run_command(folder, launch, after=keeper.position, on_records=keeper.keep, stop=stop)
 
 
 def get_step(runtime: Runtime, step_id: str) -> Step:

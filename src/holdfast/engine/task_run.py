@@ -8,7 +8,7 @@ workflow starts or is recovered, and every row that is written carries it: a wor
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dbos import DBOS
 
@@ -27,13 +27,14 @@ from holdfast.engine.work import (
     add_checkpoint,
     complete_task,
     fail_task,
+    keep_ignored,
     load,
     save_checkpoint,
     task_checkpoint,
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, checkpoints, metrics, plans, steps, tasks
+from holdfast.store import Connection, KeptFile, checkpoints, metrics, plans, steps, tasks
 from holdfast.vcs import Change, Worktree, measure
 
 
@@ -130,7 +131,7 @@ def prepare(runtime: Runtime, work: Work) -> str:
             clean(runtime, work, worktree, vault.tree_of(head), head)
         failpoint("engine.prepare.worktree_ready")
         if work.task.head_checkpoint == 0:
-            save_checkpoint(runtime, work, None, CheckpointKind.INITIAL, worktree.snapshot(), head)
+            save_checkpoint(runtime, work, None, CheckpointKind.INITIAL, worktree, worktree.snapshot(), head)
     failpoint("engine.prepare.before_begin")
     with runtime.database.transaction() as connection:
         return begin(connection, runtime, work, head).id
@@ -155,7 +156,7 @@ def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str
     with runtime.database.read() as connection:
         known = checkpoints.has_tree(connection, work.plan.id, snapshot.tree)
     if not known:
-        save_checkpoint(runtime, work, None, CheckpointKind.PRE_REWIND, snapshot, head)
+        save_checkpoint(runtime, work, None, CheckpointKind.PRE_REWIND, worktree, snapshot, head)
     worktree.set_tree(tree)
 
 
@@ -229,7 +230,7 @@ def interval_checkpoint(runtime: Runtime, work: Work, step_id: str) -> None:
     with runtime.workspaces.worktree(work.place) as worktree:
         snapshot = worktree.snapshot()
         if latest is None or latest.tree != snapshot.tree:
-            save_checkpoint(runtime, work, step_id, CheckpointKind.INTERVAL, snapshot, step.commit_before)
+            save_checkpoint(runtime, work, step_id, CheckpointKind.INTERVAL, worktree, snapshot, step.commit_before)
 
 
 def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
@@ -248,39 +249,44 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
         if succeeded:
             commit = commit_work(vault, work.place, work.task, step, snapshot.tree, ended_at)
         checkpoint = task_checkpoint(runtime, work, step_id, CheckpointKind.STEP, snapshot, commit)
+        kept = keep_ignored(runtime, work, worktree)
         change = measure(vault, step.commit_before, commit)
         with runtime.database.transaction() as connection:
-            end_step(connection, runtime, work, step_id, outcome, checkpoint, change)
+            end_step(connection, runtime, work, Ending(step_id, outcome, checkpoint, change, kept))
             failpoint("engine.seal.before_commit")
     failpoint("engine.seal.committed")
 
 
-def end_step(
-    connection: Connection,
-    runtime: Runtime,
-    work: Work,
-    step_id: str,
-    outcome: Outcome,
-    checkpoint: Checkpoint,
-    change: Change,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All that the end of a step consists of; its files and git objects are on the disk already."""
+
+    step_id: str
+    outcome: Outcome
+    checkpoint: Checkpoint
+    change: Change
+    kept: tuple[KeptFile, ...]
+
+
+def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Ending) -> None:
     """Writes the end of a step: step, checkpoint, task, metrics, events and the driver's wake, all or none."""
+    outcome = ending.outcome
     plan = plans.lock(connection, work.plan.id)
-    add_checkpoint(connection, runtime, work, checkpoint)
+    add_checkpoint(connection, runtime, work, ending.checkpoint, ending.kept)
     ended = steps.finish(
         connection,
-        step_id,
+        ending.step_id,
         actor=runtime.actor,
         claim=work.claim,
         exit_code=outcome["exit_code"],
         interrupted=outcome["interrupted"],
         failure=outcome["failure"],
         error=outcome["error"],
-        commit_after=checkpoint.head_commit,
+        commit_after=ending.checkpoint.head_commit,
         cpu_seconds=outcome["cpu_seconds"],
         peak_memory_bytes=outcome["peak_memory_bytes"],
-        files_changed=change.files,
-        bytes_changed=change.bytes,
+        files_changed=ending.change.files,
+        bytes_changed=ending.change.bytes,
     )
     move_task(connection, runtime, work, plan, ended)
     seconds = (ended.ended_at - ended.started_at).total_seconds() if ended.ended_at else 0.0

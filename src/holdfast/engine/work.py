@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -13,8 +14,8 @@ from holdfast.domain.transitions import TaskStatus
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Place, make_checkpoint
 from holdfast.settings import Settings
-from holdfast.store import Connection, checkpoints, plans, projects, tasks
-from holdfast.vcs import Snapshot
+from holdfast.store import Connection, KeptFile, blobs, checkpoints, plans, projects, tasks
+from holdfast.vcs import Snapshot, Worktree
 
 
 class Outcome(TypedDict):
@@ -51,23 +52,43 @@ def load(connection: Connection, task_id: str, claim: int) -> Work:
     return Work(projects.get(connection, plan.project_id), plan, phase, task, claim)
 
 
+def keep_ignored(runtime: Runtime, work: Work, worktree: Worktree) -> tuple[KeptFile, ...]:
+    """Stores the ignored files that the project lists in `include_ignored`; durable on return."""
+    patterns = work.project.settings.get("include_ignored")
+    if not isinstance(patterns, list) or not patterns:
+        return ()
+    kept: list[KeptFile] = []
+    for path, mode, place in worktree.blobs_of_ignored([str(pattern) for pattern in patterns]):
+        try:
+            with open(place, "rb") as file:
+                kept.append(KeptFile(path, mode, blobs.write(runtime.places.blobs, file)))
+        except FileNotFoundError:
+            continue  # it went away between the look and the reading
+    return tuple(kept)
+
+
 def save_checkpoint(
     runtime: Runtime,
     work: Work,
     step_id: str | None,
     kind: CheckpointKind,
+    worktree: Worktree,
     snapshot: Snapshot,
     head_commit: str,
 ) -> None:
     """Makes the task's next checkpoint and records it at once (the last one of a step is recorded with its end)."""
     checkpoint = task_checkpoint(runtime, work, step_id, kind, snapshot, head_commit)
+    kept = keep_ignored(runtime, work, worktree)
     with runtime.database.transaction() as connection:
-        add_checkpoint(connection, runtime, work, checkpoint)
+        add_checkpoint(connection, runtime, work, checkpoint, kept)
 
 
-def add_checkpoint(connection: Connection, runtime: Runtime, work: Work, checkpoint: Checkpoint) -> None:
-    """Records a checkpoint of the task and makes it the task's head."""
+def add_checkpoint(
+    connection: Connection, runtime: Runtime, work: Work, checkpoint: Checkpoint, kept: Sequence[KeptFile]
+) -> None:
+    """Records a checkpoint of the task, with the ignored files that are kept with it, and makes it the task's head."""
     checkpoints.add(connection, checkpoint, claim=work.claim, actor=runtime.actor)
+    blobs.attach(connection, checkpoint.id, kept)
     checkpoints.set_head(connection, work.task.id, checkpoint.number, claim=work.claim)
 
 

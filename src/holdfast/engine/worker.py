@@ -91,7 +91,7 @@ class Worker:
                 "name": APPLICATION,
                 "application_version": APPLICATION_VERSION,
                 "executor_id": self.id,
-                "system_database_engine": database.engine,
+                "system_database_engine": database.workflow_engine,
                 "serializer": SERIALIZER,
                 "notification_listener_polling_interval_sec": POLL_SECONDS,
                 "use_listen_notify": not database.is_sqlite,

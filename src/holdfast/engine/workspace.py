@@ -81,18 +81,24 @@ class Workspaces:
         with self._guard:
             paths = [each for each in self._worktrees if each == str(own) or each.startswith(f"{own}--")]
         for path in paths:
-            with self._lock(path):
-                worktree = self._worktrees.pop(path, None)
-                if worktree is not None:
-                    worktree.close()
+            self._close(path)
 
     def close(self) -> None:
-        for worktree in self._worktrees.values():
-            worktree.close()
-        for vault in self._vaults.values():
-            vault.close()
-        self._worktrees.clear()
-        self._vaults.clear()
+        """Closes everything, each worktree once the thread that uses it has given it back."""
+        with self._guard:
+            paths = list(self._worktrees)
+        for path in paths:
+            self._close(path)
+        with self._guard:
+            for vault in self._vaults.values():
+                vault.close()
+            self._vaults.clear()
+
+    def _close(self, path: str) -> None:
+        with self._lock(path):
+            worktree = self._worktrees.pop(path, None)
+            if worktree is not None:
+                worktree.close()
 
     def _path(self, place: Place) -> Path:
         if place.own is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from holdfast.store.blobs import Blob
+    from holdfast.store.blobs import Blob, KeptFile
     from holdfast.store.check import Problem, Stats
     from holdfast.store.database import Database
     from holdfast.store.faults import Conflict, ConstraintViolated, translated
@@ -45,6 +45,7 @@ _HOMES = {
     "ConstraintViolated": "holdfast.store.faults",
     "Database": "holdfast.store.database",
     "Imported": "holdfast.store.step_lines",
+    "KeptFile": "holdfast.store.blobs",
     "LogLine": "holdfast.store.logs",
     "LogStream": "holdfast.store.tables",
     "Message": "holdfast.store.messages",
@@ -69,6 +70,7 @@ __all__ = [
     "ConstraintViolated",
     "Database",
     "Imported",
+    "KeptFile",
     "LogLine",
     "LogStream",
     "Message",

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,7 @@ from holdfast.errors import Corruption
 from holdfast.failpoints import failpoint
 from holdfast.store.files import flush, put_in_place, told
 from holdfast.store.rows import entity, one
-from holdfast.store.tables import blobs
+from holdfast.store.tables import blobs, file_snapshots
 
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -126,3 +127,36 @@ def record(connection: Connection, blob: Blob) -> None:
 def get(connection: Connection, digest: str) -> Blob:
     """Gives what is noted of a blob; raises `NotFound`."""
     return entity(Blob, one(connection, select(blobs).where(blobs.c.digest == digest), f"blob {digest}"))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file that git does not hold, kept with a checkpoint: its path in the worktree, its mode and its content."""
+
+    path: str
+    mode: int
+    blob: Blob
+
+
+def attach(connection: Connection, checkpoint_id: str, files: Sequence[KeptFile]) -> None:
+    """Notes the kept files of a checkpoint whose blobs are stored; a second time it does nothing."""
+    taken = select(file_snapshots.c.path).where(file_snapshots.c.checkpoint_id == checkpoint_id)
+    known = set(connection.execute(taken).scalars())
+    for file in files:
+        if file.path in known:
+            continue
+        record(connection, file.blob)
+        values = {"path": file.path, "mode": file.mode, "digest": file.blob.digest}
+        connection.execute(file_snapshots.insert().values(checkpoint_id=checkpoint_id, **values))
+
+
+def attached(connection: Connection, checkpoint_id: str) -> tuple[KeptFile, ...]:
+    """Gives the files kept with a checkpoint, by path."""
+    query = (
+        select(file_snapshots.c.path, file_snapshots.c.mode, blobs)
+        .join(blobs, blobs.c.digest == file_snapshots.c.digest)
+        .where(file_snapshots.c.checkpoint_id == checkpoint_id)
+        .order_by(file_snapshots.c.path)
+    )
+    rows = connection.execute(query).all()
+    return tuple(KeptFile(row.path, row.mode, Blob(row.digest, row.size, row.stored_size)) for row in rows)

@@ -1,7 +1,7 @@
 """One database, SQLite or PostgreSQL: opened, checked, brought to this code's schema.
 
 `transaction()` is for writing and `read()` for reading; both give a SQLAlchemy connection that the query modules take.
-`engine` is shared with the workflow engine, whose transactions then carry our rows too.
+`workflow_engine` is what the workflow engine works with; what it enqueues commits with our rows in our transactions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError
@@ -33,6 +33,7 @@ class Database:
 
     url: str
     engine: Engine
+    workflow_engine: Engine
     path: Path | None
     data: Path
 
@@ -47,9 +48,11 @@ class Database:
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
             path = Path(cast("str", parsed.database)).absolute()
-            database = cls(url, _sqlite_engine(parsed, path, busy_timeout_seconds), path, data)
+            engine = _sqlite_engine(parsed, path, busy_timeout_seconds)
+            database = cls(url, engine, _dbos_engine(parsed, path, busy_timeout_seconds), path, data)
         else:
-            database = cls(url, _postgres_engine(parsed), None, data)
+            engine = _postgres_engine(parsed)
+            database = cls(url, engine, engine, None, data)
         try:
             _first_contact(database, busy_timeout_seconds)
             _bring_up(database, migrate)
@@ -100,6 +103,7 @@ class Database:
     def close(self) -> None:
         """Closes all pooled connections."""
         self.engine.dispose()
+        self.workflow_engine.dispose()
 
 
 def _parse(url: str) -> URL:
@@ -128,6 +132,24 @@ def _sqlite_engine(url: URL, path: Path, busy_timeout_seconds: float) -> Engine:
             hint="make it writable, or name another place in HOLDFAST_DB",
             code="database_readonly",
         ) from error
+    engine = _sqlite_pool(url, path, busy_timeout_seconds, isolation_level=None)
+
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get(_READ, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _dbos_engine(url: URL, path: Path, busy_timeout_seconds: float) -> Engine:
+    """Gives the pool that DBOS works with: it begins by itself, and only before it writes, so its looks lock nobody."""
+    return _sqlite_pool(url, path, busy_timeout_seconds, isolation_level="IMMEDIATE")
+
+
+def _sqlite_pool(
+    url: URL, path: Path, busy_timeout_seconds: float, *, isolation_level: Literal["IMMEDIATE"] | None
+) -> Engine:
     engine = create_engine(
         url.set(database=str(path)),
         pool_size=_POOL,
@@ -139,25 +161,10 @@ def _sqlite_engine(url: URL, path: Path, busy_timeout_seconds: float) -> Engine:
         connection.isolation_level = None
         _supply_unixepoch(connection)
         _configure(connection, busy_timeout_seconds)
-
-    def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get(_READ, False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        connection.isolation_level = isolation_level
 
     event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", begin)
-    event.listen(engine, "before_cursor_execute", _begun_already, retval=True)
     return engine
-
-
-def _begun_already(
-    connection: Connection, _cursor: object, statement: str, parameters: Any, _context: object, _many: bool
-) -> tuple[str, Any]:
-    """Lets DBOS's migrations say BEGIN IMMEDIATE themselves in a transaction that has begun so already."""
-    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    if statement == "BEGIN IMMEDIATE" and driver.in_transaction:
-        return "SELECT 1", parameters
-    return statement, parameters
 
 
 def _configure(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:

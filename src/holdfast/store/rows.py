@@ -55,7 +55,8 @@ def changeable(table: Table, values: Mapping[str, object], refused: frozenset[st
     unknown = [name for name in values if name not in table.c or name in refused]
     if unknown:
         raise TypeError(f"not a changeable column of {table.name}: {', '.join(unknown)}")
-    return dict(values)
+    # With nothing to write, a write of what is there: the statement keeps its conditions.
+    return dict(values) or {"id": table.c.id}
 
 
 def one(connection: Connection, query: Any, what: str) -> AnyRow:
@@ -95,7 +96,8 @@ def insert_fenced(
         return
     held = fence(task_id, claim).subquery()
     source = select(*(literal(value, table.c[name].type) for name, value in values.items())).select_from(held)
-    if connection.execute(table.insert().from_select(list(values), source)).rowcount != 1:
+    written = table.insert().from_select(list(values), source).execution_options(preserve_rowcount=True)
+    if connection.execute(written).rowcount != 1:
         raise claim_lost(connection, task_id, claim)
 
 

@@ -205,8 +205,7 @@ def edit(
     """Changes a task that has not started; raises `IllegalState` for any other."""
     values = changeable(tasks, columns, frozenset(tasks.c.keys()) - _EDITS)
     _refuse_started(connection, task)
-    if values:
-        connection.execute(update(tasks).where(tasks.c.id == task.id).values(**values))
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**values))
     if depends_on is not None:
         connection.execute(delete(task_dependencies).where(task_dependencies.c.task_id == task.id))
         _store_dependencies(connection, task.id, depends_on)

@@ -86,7 +86,6 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     making.rename(path)
     failpoint("vcs.worktree.renamed")
     _write_note(state, Note(branch, commit, path.stat().st_ino, ready=True))
-    sync_filesystem(path)
 
 
 def _later(state: Path, making: Path, begun: int) -> int:

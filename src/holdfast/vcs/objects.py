@@ -115,11 +115,17 @@ class Objects:
                 target.write(self._pending[oid][1])
                 return
             _, size, reader = self._ask(oid)
-            while size:
-                chunk = reader.read(min(_CHUNK, size))
-                target.write(chunk)
-                size -= len(chunk)
-            reader.read(1)
+            try:
+                while size:
+                    chunk = reader.read(min(_CHUNK, size))
+                    target.write(chunk)
+                    size -= len(chunk)
+                reader.read(1)
+            except OSError:
+                # the rest of the answer is still in the pipe: the next question needs a new reader
+                self._reader = None
+                reader.close()
+                raise
 
     def _ask(self, oid: bytes) -> tuple[str, int, Coprocess]:
         if self._reader is None:

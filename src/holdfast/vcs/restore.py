@@ -17,6 +17,7 @@ from holdfast.clock import new_id
 from holdfast.failpoints import failpoint
 from holdfast.vcs.changes import TEMPORARY_PREFIX
 from holdfast.vcs.folder import GONE, Folder
+from holdfast.vcs.ignore import IgnoreRules
 from holdfast.vcs.objects import Objects
 from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
 
@@ -24,12 +25,29 @@ from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
 class Restore:
     """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them."""
 
-    def __init__(self, folder: Folder, objects: Objects, aside: Path, skipped: Collection[bytes]) -> None:
-        self._folder, self._objects, self._aside, self._skipped = folder, objects, aside, skipped
+    def __init__(
+        self, folder: Folder, objects: Objects, rules: IgnoreRules, aside: Path, skipped: Collection[bytes]
+    ) -> None:
+        self._folder, self._objects, self._rules = folder, objects, rules
+        self._aside, self._skipped = aside, skipped
 
     def apply(self, changes: Iterable[Change]) -> set[bytes]:
         """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to."""
-        ordered = list(changes)
+        first, rest = _apart(changes)
+        spared: set[bytes] = set()
+        folders: set[bytes] = set()
+        if first:
+            doomed = [path for path, _, new in rest if new is None]
+            tracked = self._ignored(doomed)
+            folders = self._change(first)
+            spared = self._ignored(doomed) - tracked
+        return folders | self._change([change for change in rest if change[0] not in spared])
+
+    def _ignored(self, paths: list[bytes]) -> set[bytes]:
+        self._rules.forget()
+        return self._rules.ignored(paths)
+
+    def _change(self, ordered: list[Change]) -> set[bytes]:
         self._delete([(path, old) for path, old, new in ordered if old is not None and _goes(old, new)])
         failpoint("vcs.restore.deleted")
         folders: set[bytes] = set()
@@ -127,6 +145,18 @@ class Restore:
             if error.errno in GONE:
                 raise FileNotFoundError(error.errno, error.strerror, path) from error
             raise
+
+
+def _apart(changes: Iterable[Change]) -> tuple[list[Change], list[Change]]:
+    """Parts the changes of ignore rules from the others: what the new rules ignore and the old did not is not deleted.
+
+    Such a file came into a snapshot only because a restore took the rule away that kept it out.
+    """
+    first: list[Change] = []
+    rest: list[Change] = []
+    for change in changes:
+        (first if change[0].rpartition(b"/")[2] == b".gitignore" else rest).append(change)
+    return first, rest
 
 
 def _goes(old: Entry, new: Entry | None) -> bool:

@@ -116,13 +116,15 @@ class Worktree:
     def set_tree(self, tree: str) -> None:
         """Makes the files exactly those of `tree`; ignored and skipped ones stay (moved aside where one is in the way).
 
+        Ignored is what the present rules ignore, or those of `tree`; what was and is no longer, the next snapshot has.
         Only what differs is touched. Verified by looking again; a call that was cut off is finished by the same call.
         """
         with disk_failures():
             self.vault.objects.flush()
             target = bytes.fromhex(tree)
             before = bytes.fromhex(self._tracker.snapshot(full=False).tree)
-            restore = Restore(self._folder, self.vault.objects, self._state / "aside", self._tracker.skipped)
+            aside = self._state / "aside"
+            restore = Restore(self._folder, self.vault.objects, self._rules, aside, self._tracker.skipped)
             folders = restore.apply(trees.compare(self.vault.objects, before, target))
             failpoint("vcs.restore.written")
             self._tracker.adopt(target, folders)
@@ -146,7 +148,6 @@ class Worktree:
                 f"{len(wrong)} files of {self.path} are not what the checkpoint has, the first is {wrong[0]}",
                 hint="something else writes to the worktree; stop it and run the command again",
             )
-        self._tracker.adopt(target, ())
 
     def blobs_of_ignored(self, patterns: Sequence[str]) -> Generator[tuple[str, int, bytes]]:
         """Gives path in the worktree, mode and place of each ignored regular file that one of the globs matches."""

@@ -9,6 +9,7 @@ import time
 from . import lean
 
 TAIL_BYTES = 16 << 10
+TAIL_PIECES = 64
 _ENVELOPE_BYTES = 256
 _WORST_ESCAPE = 6
 _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
@@ -31,6 +32,7 @@ class Ledger:
         self._limit = limit
         self._partial: dict[str, bytes] = {}
         self._tail: list[tuple[str, bytes]] = []
+        self._tail_bytes = 0
         self.n = 0
         self.truncated = False
         self.dropped_bytes = 0
@@ -48,8 +50,15 @@ class Ledger:
         """Appends one control record. Raises `Full`."""
         self._append(self._line(kind, fields))
 
-    def stream(self, kind: str, chunk: bytes, **fields: object) -> None:
-        """Appends what passed through a stream of the command, as text where it is UTF-8. Raises `Full`."""
+    def stdin(self, chunk: bytes, **fields: object) -> None:
+        """Appends what a client tells the command. Raises `Full`."""
+        if self.truncated:
+            self.dropped_bytes += len(chunk)
+        else:
+            self._bounded("stdin", chunk, fields)
+
+    def stream(self, kind: str, chunk: bytes) -> None:
+        """Appends what the command said, as text where it is UTF-8. Raises `Full`."""
         if self.truncated:
             self._drop(kind, chunk)
             return
@@ -58,7 +67,7 @@ class Ledger:
         if rest:
             self._partial[kind] = rest
         if whole:
-            self._bounded(kind, whole, fields)
+            self._bounded(kind, whole, {})
 
     def close_stream(self, kind: str) -> None:
         """Writes the bytes of an unfinished character that the stream ended with."""
@@ -87,7 +96,6 @@ class Ledger:
         if self._size + len(line) <= self._limit:
             self._append(line)
             return
-        self.n -= 1
         room = max(0, (self._limit - self._size - _ENVELOPE_BYTES) // _WORST_ESCAPE)
         kept, _ = _split_character(chunk[:room])
         if kept:
@@ -104,14 +112,20 @@ class Ledger:
         if kind == "stdin":
             return
         if self._tail and self._tail[-1][0] == kind:
-            chunk = self._tail.pop()[1] + chunk
-        self._tail.append((kind, chunk[-TAIL_BYTES:].lstrip(_CONTINUATION_BYTES)))
-        while sum(len(chunk) for _, chunk in self._tail[1:]) > TAIL_BYTES:
-            del self._tail[0]
+            chunk = self._forget(-1) + chunk
+        chunk = chunk[-TAIL_BYTES:].lstrip(_CONTINUATION_BYTES)
+        self._tail.append((kind, chunk))
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(self._tail[0][1]) > TAIL_BYTES or len(self._tail) > TAIL_PIECES:
+            self._forget(0)
+
+    def _forget(self, index: int) -> bytes:
+        _, chunk = self._tail.pop(index)
+        self._tail_bytes -= len(chunk)
+        return chunk
 
     def _line(self, kind: str, fields: dict[str, object]) -> bytes:
-        self.n += 1
-        return lean.dumps({"n": self.n, "at": round(time.time(), 6), "kind": kind, **fields})
+        return lean.dumps({"n": self.n + 1, "at": round(time.time(), 6), "kind": kind, **fields})
 
     def _append(self, line: bytes) -> None:
         try:
@@ -122,6 +136,7 @@ class Ledger:
             os.ftruncate(self._file, self._size)
             raise Full(f"the journal could not be written: {error}") from error
         self._size += len(line)
+        self.n += 1
 
 
 def _split_character(chunk: bytes) -> tuple[bytes, bytes]:

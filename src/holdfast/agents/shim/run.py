@@ -133,8 +133,6 @@ class Run:
         return max(0, int(wait * 1000) + 1)
 
     def _over(self) -> bool:
-        if self._ended is None:
-            return False
         given_up = self._kill_at is not None and time.monotonic() > self._kill_at + SURVIVAL_SECONDS
         return given_up or not self._children
 
@@ -225,12 +223,12 @@ class Run:
 
     def _outcome(self) -> dict[str, object]:
         failure = self._child.failure
-        code = os.waitstatus_to_exitcode(self._status)
+        code = os.waitstatus_to_exitcode(self._status) if self._ended is not None else None
         survivors = [process.pid for process in tree.below({os.getpid()}, tree.everyone())] if self._children else []
         return {
             "reason": "start_failed" if failure else self._reason or "exit",
-            "exit_code": code if code >= 0 else None,
-            "signal": -code if code < 0 else None,
+            "exit_code": code if code is not None and code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else None,
             "message": failure.message if failure else "",
             "seconds": round((self._ended or time.monotonic()) - self._began, 6),
             "cpu_seconds": round(self._cpu_seconds, 6),
@@ -336,7 +334,7 @@ class Run:
         """Records, then delivers: after a crash the journal says what the command may have been told."""
         if self._child.stdin < 0 or self._stdin_closing:
             raise ValueError("the command has no open standard input")
-        self._ledger.stream("stdin", chunk, **({"id": rest["id"]} if "id" in rest else {}))
+        self._ledger.stdin(chunk, **({"id": rest["id"]} if "id" in rest else {}))
         self._stdin_pending += chunk
         self._expect_stdin()
 

@@ -41,7 +41,7 @@ __all__ = [
 
 def parse(text: str, *, source: str) -> PlanFile:
     """Gives the plan that `text` says; `source` is the name that errors show, e.g. the file's path."""
-    text = text.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     problems: list[Problem] = []
     try:
         plan = read_plan(read(text, problems), problems)

@@ -115,9 +115,11 @@ def _within(text: str, scalar: Scalar, offset: int) -> Place:
         # A literal block keeps its lines one to one, each moved to the right by the indentation.
         before = scalar.value.count("\n", 0, offset)
         line = scalar.value.split("\n")[before]
-        source_line = text.split("\n")[scalar.at.line + before]
+        source_lines = text.split("\n")[scalar.at.line + before :]
+        if not source_lines or line not in source_lines[0]:
+            return scalar.at
         column = offset - (scalar.value.rfind("\n", 0, offset) + 1)
-        return Place(scalar.at.line + 1 + before, source_line.find(line) + column + 1)
+        return Place(scalar.at.line + 1 + before, source_lines[0].find(line) + column + 1)
     start = text.find(scalar.value, *scalar.span)
     return place_of(text, start + offset) if start >= 0 else scalar.at
 

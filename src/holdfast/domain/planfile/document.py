@@ -241,7 +241,7 @@ def _events(text: str) -> Iterator[Any]:
 def _broken(text: str, error: Any) -> Problem:
     mark = error.problem_mark or error.context_mark
     at = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-    lines = text.splitlines()
+    lines = text.split("\n")
     line = lines[at.line - 1] if at.line <= len(lines) else ""
     if line[at.column - 1 : at.column] == "\t" or line[: len(line) - len(line.lstrip())].count("\t"):
         return Problem(at, "a tab in the indentation", "indent with spaces")

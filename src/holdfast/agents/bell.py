@@ -1,0 +1,195 @@
+"""Follows a living run from its journal, woken by its shim, and gives it orders.
+
+The records come from the file alone; the socket only tells when to look again. So what was written before, during and
+after the connection is read by one piece of code, and the end of the connection loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from holdfast.agents import journal
+from holdfast.agents.journal import Record
+from holdfast.agents.launch import Lost, is_held
+from holdfast.errors import ClaimLost, InfraError
+
+_RECORDS_AT_ONCE = 200
+_POLL_SECONDS = 0.005
+
+
+async def follow(folder: Path, after: int = 0) -> AsyncIterator[Record]:
+    """Gives the records above `after` as they come, up to the exit record. Raises as `follow_batches` does."""
+    async for records in follow_batches(folder, after):
+        for record in records:
+            yield record
+
+
+async def follow_batches(folder: Path, after: int = 0, *, pace_seconds: float = 0.0) -> AsyncIterator[list[Record]]:
+    """Gives the records above `after` in lists of at most 200, not more often than the pace unless there are more.
+
+    Ends after the exit record. Raises `Lost` if the shim died without one (or the run is absent), ClaimLost if
+    another process follows the run now, InfraError if the journal could not be written, Corruption.
+    Leaving it, by cancellation too, does not touch the command.
+    """
+    reader = journal.Reader(folder / journal.FILE_NAME, after)
+    bell: _Bell | None = None
+    dead = False
+    try:
+        while True:
+            records = reader.read(_RECORDS_AT_ONCE)
+            if records:
+                yield records
+                if records[-1].kind == "exit":
+                    return
+            elif dead:
+                raise _lost(folder)
+            if dead or len(records) == _RECORDS_AT_ONCE:
+                continue
+            if bell is not None and not bell.closed:
+                await bell.rings(pace_seconds)
+                continue
+            if bell is not None:
+                bell.raise_reason(folder)
+            bell = await _attach(folder, after)
+            # What the shim wrote before it died is read once more before the run is called lost.
+            dead = bell is None
+    finally:
+        if bell is not None:
+            bell.close()
+
+
+async def stop(folder: Path, grace_seconds: float) -> bool:
+    """Asks the shim to end the run: TERM to the whole tree, KILL after the grace. False if no shim lives.
+
+    On return the shim has taken the order and will carry it out by itself; the end is in the journal.
+    """
+    return await _order(folder, {"stop": grace_seconds})
+
+
+async def kill(folder: Path) -> bool:
+    """Asks the shim to kill the whole tree at once. False if no shim lives."""
+    return await _order(folder, {"kill": True})
+
+
+class _Bell(asyncio.Protocol):
+    """Hears the shim say that the journal has grown; what it says beyond that, it says while it hangs up."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._over = asyncio.Event()
+        self._transport: asyncio.BaseTransport | None = None
+        self._line = b""
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        # Bells may come in thousands: only the last line can say anything that matters.
+        self._line = (self._line.rpartition(b"\n")[2] + data)[-4096:]
+        if b'"ended"' in data or b'"error"' in data or b'"displaced"' in data:
+            self._over.set()
+        self._rung.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._over.set()
+        self._rung.set()
+
+    async def rings(self, pace_seconds: float) -> None:
+        """Waits for the next bell, and from there for the pace unless the shim is at its end."""
+        await self._rung.wait()
+        if pace_seconds:
+            try:
+                async with asyncio.timeout(pace_seconds):
+                    await self._over.wait()
+            except TimeoutError:
+                pass
+        self._rung.clear()
+        if self._over.is_set() and not self.closed:
+            self.close()
+
+    def raise_reason(self, folder: Path) -> None:
+        """Raises what the shim said when it hung up; nothing if it just ended."""
+        last = self._line.strip().rpartition(b"\n")[2]
+        said = json.loads(last) if last.endswith(b"}") else {}
+        if said.get("displaced"):
+            raise ClaimLost(f"another process follows the run in {folder} now")
+        if "error" in said:
+            raise InfraError(
+                f"output of the command in {folder} was lost: {said['error']}",
+                hint="Free space on the disk of Holdfast's data folder; the work is run again from its last commit.",
+            )
+
+    def send(self, request: dict[str, object]) -> None:
+        assert isinstance(self._transport, asyncio.WriteTransport)
+        self._transport.write(json.dumps(request).encode() + b"\n")
+
+    async def answered(self) -> bool:
+        """Waits for the first line from the shim; False if it ended without one."""
+        await self._rung.wait()
+        return bool(self._line)
+
+    def close(self) -> None:
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def _attach(folder: Path, after: int) -> _Bell | None:
+    bell = await _connect(folder)
+    if bell is not None:
+        bell.send({"attach": after})
+    return bell
+
+
+async def _order(folder: Path, request: dict[str, object]) -> bool:
+    while (bell := await _connect(folder)) is not None:
+        try:
+            bell.send(request)
+            if await bell.answered():
+                return True
+        finally:
+            bell.close()
+    return False
+
+
+async def _connect(folder: Path) -> _Bell | None:
+    """Connects to the shim, waiting for one that is starting; None if no shim lives."""
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            _reach(connection, folder)
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            connection.close()
+            if not is_held(folder):
+                return None
+            await asyncio.sleep(_POLL_SECONDS)
+            continue
+        except BaseException:
+            connection.close()
+            raise
+        _, bell = await asyncio.get_running_loop().create_unix_connection(_Bell, sock=connection)
+        return bell
+
+
+def _reach(connection: socket.socket, folder: Path) -> None:
+    """Connects by way of the folder's descriptor, as a socket's path may have 107 bytes only."""
+    place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        connection.connect(f"/proc/self/fd/{place}/socket")
+    finally:
+        os.close(place)
+
+
+def _lost(folder: Path) -> Lost:
+    return Lost(
+        f"the run in {folder} was lost: its shim died before the command's end was recorded",
+        hint="Its strays are killed and its work is begun again from the last commit.",
+    )

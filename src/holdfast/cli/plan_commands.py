@@ -1,0 +1,269 @@
+"""`plan …`: plans as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli.grammar import dry_run_option, noun, page_options, pairs, project_option, yes_option
+from holdfast.cli.run_commands import detach_option, started, wait_option
+from holdfast.cli.session import Session
+
+if TYPE_CHECKING:
+    from holdfast.app.plans import Preview
+    from holdfast.app.wire import House
+
+plan = noun("plan", help="Plans: make, list, start, stop, decide, take the result.", example="holdfast plan list")
+plan_argument = click.argument("plan", metavar="PLAN")
+comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")
+STATUSES = ("draft", "running", "waiting", "paused", "completed", "failed", "cancelled")
+
+
+@plan.verb("new", example="holdfast plan new plan.yaml --var VERSION=1.2")
+@click.argument("file", metavar="PLAN.yaml", type=click.Path(path_type=Path))
+@project_option
+@click.option("--base", default="", metavar="REF", help="Branch or commit to start from (default: the checkout's).")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable of the plan; repeatable.")
+@dry_run_option
+def new(session: Session, file: Path, project: str, base: str, variables: tuple[str, ...], dry_run: bool) -> int:
+    """Store a plan file as a draft, to be started later."""
+    from holdfast.app import plans, projects
+
+    given = pairs(variables)
+    with session.house() as house:
+        found = projects.find(house, project, Path.cwd())
+        read = plans.read_file(house, file)
+        if dry_run:
+            show_preview(session, plans.preview(house, found, read, base=base, variables=given))
+            return 0
+        made = plans.create(house, found, read, base=base, variables=given)
+        if session.json:
+            session.document(plans.show(house, made.id))
+        else:
+            session.out.print(f"P{made.number} is a draft; start it: holdfast plan execute P{made.number}")
+    return 0
+
+
+@plan.verb("check", example="holdfast plan check plan.yaml")
+@click.argument("file", metavar="PLAN.yaml", type=click.Path(path_type=Path))
+def check(session: Session, file: Path) -> int:
+    """Validate a plan file; every mistake with its line and column."""
+    from holdfast.app import plans
+    from holdfast.cli.render import count, safe
+
+    read = plans.read_plan_file(file, session.settings().plan_file_max_bytes)
+    tasks = sum(len(phase.tasks) for phase in read.phases)
+    if session.json:
+        session.document({"valid": True, "title": read.title, "phases": len(read.phases), "tasks": tasks})
+    else:
+        parts = f"{count(len(read.phases), 'phase')}, {count(tasks, 'task')}"
+        session.out.print(f"{safe(file)} is valid: {safe(read.title)} ({parts})", soft_wrap=True)
+    return 0
+
+
+def show_preview(session: Session, preview: Preview) -> None:
+    """Prints what a plan file would become."""
+    from holdfast.cli.render import safe, say
+
+    if session.json:
+        session.document({"dry_run": True, "preview": preview})
+        return
+    out = session.out
+    say(out, f"{safe(preview.plan.title)}, from {preview.plan.base_commit[:10]}", style="bold")
+    keys = {task.id: task.key for task in preview.tasks}
+    for phase in preview.phases:
+        condition = f"  when {safe(phase.when)}" if phase.when else ""
+        say(out, f" {safe(phase.title)}  {phase.mode}{condition}")
+        for task in (task for task in preview.tasks if task.phase_id == phase.id):
+            after = ", ".join(keys[each] for each in task.depends_on if each in keys)
+            say(out, f"   {safe(task.title)}" + (f"  after {after}" if after else ""))
+    path = " → ".join(keys[each] for each in preview.critical_path)
+    say(out, f"longest chain: {path}; about {preview.speed_up:.1f} times faster than one by one", style="dim")
+    say(out, "nothing was stored (--dry-run)", style="dim")
+
+
+@plan.verb("list", example="holdfast plan list --status paused")
+@click.option("--status", type=click.Choice(STATUSES), default=None, help="Only plans of this status.")
+@click.option("--project", default="", metavar="SLUG", help="Only plans of this project.")
+@page_options(50)
+def list_(session: Session, status: str | None, project: str, limit: int, cursor: str) -> int:
+    """List plans, newest first."""
+    from holdfast.app import plans, projects
+    from holdfast.cli.render import plans_table, say, show
+    from holdfast.domain.transitions import PlanStatus
+
+    with session.house() as house:
+        project_id = projects.find(house, project, Path.cwd()).id if project else None
+        chosen = PlanStatus(status) if status else None
+        page = plans.list_(house, status=chosen, project_id=project_id, limit=limit, cursor=cursor)
+    if session.json:
+        session.document(page)
+    elif page.items:
+        show(session.out, plans_table(page.items))
+        session.more(page.next_cursor)
+    else:
+        say(session.out, "no plans")
+    return 0
+
+
+@plan.verb("show", example="holdfast plan show P3")
+@plan_argument
+def show(session: Session, plan: str) -> int:
+    """Show a plan: phases, tasks, gates, what to do next."""
+    from holdfast.app import plans
+    from holdfast.cli.status_commands import show_plan
+
+    with session.house() as house:
+        return show_plan(session, house, plans.find(house, plan))
+
+
+@plan.verb("export", example="holdfast plan export P3 -o again.yaml")
+@plan_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="File to write; must not exist.")
+def export(session: Session, plan: str, output: Path | None) -> int:
+    """Print a plan as a plan file, as it is now."""
+    from holdfast.app import plans
+
+    with session.house() as house:
+        text = plans.export(house, plans.find(house, plan))
+    if session.json:
+        session.document({"plan_file": text})
+    else:
+        session.write(text, output)
+    return 0
+
+
+@plan.verb("execute", example="holdfast plan execute P3")
+@plan_argument
+@detach_option
+@wait_option
+def execute(session: Session, plan: str, detach: bool, wait: bool) -> int:
+    """Start a draft and show its progress."""
+    from holdfast.app import history, plans
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan)
+        since = history.last_event(house)
+        plans.execute(house, plan_id)
+        if detach:
+            return started(session, house, plan_id)
+        from holdfast.cli.follow import work_on
+
+        return work_on(session, house, [plan_id], wait=wait, since=since)
+
+
+@plan.verb("pause", example="holdfast plan pause P3")
+@plan_argument
+@click.option("--interrupt", is_flag=True, help="Stop running tasks at once, rather than let them finish.")
+def pause(session: Session, plan: str, interrupt: bool) -> int:
+    """Pause a plan: running tasks finish, no more are started."""
+    from holdfast.app import plans
+    from holdfast.domain.plan import PauseMode
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan)
+        plans.pause(house, plan_id, PauseMode.INTERRUPT if interrupt else PauseMode.DRAIN)
+        return _requested(session, house, plan_id, "pauses as soon as what runs has ended")
+
+
+@plan.verb("resume", example="holdfast plan resume P3")
+@plan_argument
+@wait_option
+def resume(session: Session, plan: str, wait: bool) -> int:
+    """Go on with a paused or interrupted plan (the same as `holdfast resume PLAN`)."""
+    from holdfast.cli.run_commands import go_on
+
+    return go_on(session, plan, everything=False, wait=wait)
+
+
+@plan.verb("cancel", example="holdfast plan cancel P3 --yes")
+@plan_argument
+@yes_option
+@dry_run_option
+def cancel(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
+    """End a plan for good; what it made stays in its branch and checkpoints."""
+    from holdfast.app import plans
+    from holdfast.cli.consent import consents
+    from holdfast.cli.render import safe
+    from holdfast.domain.transitions import TASK_ENDED
+
+    with session.house() as house:
+        view = plans.show(house, plans.find(house, plan))
+        left = sum(task.status not in TASK_ENDED for task in view.tasks)
+        deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {left} unfinished tasks, for good"
+        if not consents(session, deed, yes=yes, dry_run=dry_run):
+            return 0
+        plans.cancel(house, view.plan.id)
+        return _requested(session, house, view.plan.id, "is cancelled as soon as what runs has been stopped")
+
+
+def _requested(session: Session, house: House, plan_id: str, later: str) -> int:
+    """Carries a request out at once where no worker would, and tells how the plan stands then."""
+    from holdfast.app import execution, plans
+    from holdfast.cli.follow import settle
+    from holdfast.cli.render import state_of
+    from holdfast.domain.transitions import PLAN_EXECUTING
+
+    view = plans.show(house, plan_id)
+    if view.plan.status in PLAN_EXECUTING and not execution.is_worked_on(house):
+        view = settle(session, house, plan_id)
+    if session.json:
+        session.document(view)
+    elif view.plan.status in PLAN_EXECUTING:
+        session.out.print(f"P{view.plan.number} {later}")
+    else:
+        session.out.print(state_of(view.plan))
+    return 0
+
+
+@plan.verb("approve", example="holdfast plan approve P3 -m 'looks right'")
+@plan_argument
+@comment_option
+def approve(session: Session, plan: str, comment: str) -> int:
+    """Approve the open gate of a plan."""
+    from holdfast.cli.approval_commands import decide_gate
+
+    return decide_gate(session, plan, approve=True, comment=comment)
+
+
+@plan.verb("reject", example="holdfast plan reject P3 -m 'tests are missing'")
+@plan_argument
+@comment_option
+def reject(session: Session, plan: str, comment: str) -> int:
+    """Reject the open gate of a plan; it goes back a stage and pauses."""
+    from holdfast.cli.approval_commands import decide_gate
+
+    return decide_gate(session, plan, approve=False, comment=comment)
+
+
+@plan.verb("history", example="holdfast plan history P3")
+@plan_argument
+@page_options(50)
+def history(session: Session, plan: str, limit: int, cursor: str) -> int:
+    """Show what happened to a plan, newest first."""
+    from holdfast.cli.timeline_commands import Filters, show_page
+
+    with session.house() as house:
+        return show_page(session, house, Filters(plan=plan), limit=limit, cursor=cursor)
+
+
+@plan.verb("merge", example="holdfast plan merge P3 --branch feature/login")
+@plan_argument
+@click.option("--branch", default="", metavar="NAME", help="Branch to write (default: the plan's own name).")
+def merge(session: Session, plan: str, branch: str) -> int:
+    """Write a plan's result into your repository as a branch; your checkout stays as it is."""
+    from holdfast.app import plans
+    from holdfast.cli.render import safe
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan)
+        name = plans.merge(house, plan_id, branch=branch)
+        path = plans.show(house, plan_id).project.path
+    if session.json:
+        session.document({"branch": name, "repository": path})
+    else:
+        session.out.print(f"the branch {safe(name)} is in {safe(path)}", soft_wrap=True)
+        session.note(f"take it over: git merge {safe(name)}")
+    return 0

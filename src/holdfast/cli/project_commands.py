@@ -1,0 +1,41 @@
+"""`init`: the repositories that Holdfast works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holdfast.cli.grammar import verb
+from holdfast.cli.session import Session
+
+
+@verb(
+    "init",
+    example="""
+    holdfast init
+    holdfast init ~/src/shop --slug shop
+    """,
+)
+@click.argument("path", required=False, default=".", type=click.Path(path_type=Path))
+@click.option("--slug", default="", metavar="NAME", help="Name of the project (default: that of its folder).")
+def init(session: Session, path: Path, slug: str) -> int:
+    """Register a git repository as a project.
+
+    Nothing is written into the repository. A second time it says what is registered already.
+    """
+    from holdfast.app import projects
+    from holdfast.cli.render import safe
+
+    with session.house() as house:
+        registered = projects.init(house, path, slug=slug)
+    if session.json:
+        session.document(registered)
+        return 0
+    project = registered.project
+    told = "is registered" if registered.created else "is a project already"
+    session.out.print(f"{safe(project.path)} {told} as {project.slug}", soft_wrap=True)
+    for note in registered.notes:
+        session.note(note)
+    session.note("run a plan on it: holdfast run plan.yaml")
+    return 0

@@ -1,0 +1,238 @@
+"""`steps` and `step …`: the runs of a project's tasks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli.grammar import noun, page_options, project_option, verb
+from holdfast.cli.session import Session, as_json, print_line
+
+if TYPE_CHECKING:
+    from holdfast.app.steps import StepDiff, StepView
+    from holdfast.app.wire import House
+    from holdfast.domain.plan import Project
+    from holdfast.store import LogLine
+    from holdfast.vcs import Diff
+
+step = noun("step", help="Steps: show, compare, read the log, export, import.", example="holdfast step show 7")
+step_argument = click.argument("number", metavar="STEP")
+LOG_PAGE = 1000
+
+
+@verb("steps", example="holdfast steps --plan P3 --active")
+@project_option
+@click.option("--plan", default="", metavar="PLAN", help="Only steps of this plan.")
+@click.option("--task", default="", metavar="TASK", help="Only steps of this task.")
+@click.option("--active", is_flag=True, help="Without those that were rolled back.")
+@page_options(50)
+def steps(session: Session, project: str, plan: str, task: str, active: bool, limit: int, cursor: str) -> int:
+    """List the steps of a project, newest first."""
+    from holdfast.app import plans, tasks
+    from holdfast.app import steps as views
+    from holdfast.cli.render import say, show, steps_table
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan) if plan else None
+        task_id = tasks.find(house, task, plan_id=plan_id) if task else None
+        page = views.list_(
+            house,
+            _project(house, project, plan_id, task_id),
+            plan_id=plan_id,
+            task_id=task_id,
+            active_only=active,
+            limit=limit,
+            cursor=cursor,
+        )
+    if session.json:
+        session.document(page)
+    elif page.items:
+        rows = ((each.step, each.state, f"T{each.task.number} {each.task.title}") for each in page.items)
+        show(session.out, steps_table(rows))
+        session.more(page.next_cursor)
+    else:
+        say(session.out, "no steps")
+    return 0
+
+
+def _project(house: House, slug: str, plan_id: str | None = None, task_id: str | None = None) -> Project:
+    """Gives the project of the plan or task where one is named, else the one of the option or folder."""
+    from holdfast.app import plans, projects, tasks
+
+    if task_id is not None:
+        return tasks.show(house, task_id).project
+    if plan_id is not None:
+        return plans.show(house, plan_id).project
+    return projects.find(house, slug, Path.cwd())
+
+
+@step.verb("show", example="holdfast step show 7")
+@step_argument
+@project_option
+def show(session: Session, number: str, project: str) -> int:
+    """Show a step: its task, commits, times, usage, and the end of its output."""
+    from holdfast.app import steps as views
+
+    with session.house() as house:
+        found = views.get(house, _project(house, project), views.number_in(number))
+        tail = views.tail(house, found.step, 10)
+    if session.json:
+        session.document({"state": found.state, "step": found.step, "task": found.task, "log_tail": tail})
+    else:
+        _show(session, found, tail)
+    return 0
+
+
+def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
+    from holdfast.cli.render import facts, lasted, safe, say, seconds, show, size, when, word
+
+    step, out = found.step, session.out
+    say(out, f"step {step.number}  T{found.task.number} {safe(found.task.title)}", style="bold")
+    config = "\n".join(f"{key}: {value}" for key, value in step.agent_config.items() if value not in (None, [], ""))
+    show(
+        out,
+        facts(
+            [
+                ("  state", word(found.state)),
+                ("  attempt", str(step.attempt)),
+                ("  branch", step.branch),
+                ("  commits", f"{step.commit_before} → {step.commit_after or '…'}"),
+                ("  started", when(step.started_at)),
+                ("  ended", when(step.ended_at)),
+                ("  took", seconds(lasted(step.started_at, step.ended_at))),
+                ("  exit code", "" if step.exit_code is None else str(step.exit_code)),
+                ("  failure", str(step.failure or "")),
+                ("  error", step.error),
+                ("  restarts", str(step.restarts or "")),
+                ("  cpu", seconds(step.cpu_seconds)),
+                ("  memory", size(step.peak_memory_bytes)),
+                ("  changed", f"{step.files_changed} files, {size(step.bytes_changed)}" if step.files_changed else ""),
+                ("  run with", config),
+            ]
+        ),
+    )
+    if tail:
+        say(out)
+        for line in tail:
+            say(out, f"  {safe(line.text)}", style="red" if line.stream == "stderr" else "")
+
+
+@step.verb("diff", example="holdfast step diff 2 5")
+@click.argument("first", metavar="STEP")
+@click.argument("second", metavar="[STEP]", required=False, default="")
+@project_option
+def diff(session: Session, first: str, second: str, project: str) -> int:
+    """Show what a step changed, or how the result of a second one differs from it."""
+    from holdfast.app import steps as views
+
+    with session.house() as house:
+        found = _project(house, project)
+        number = views.number_in(first)
+        if not second:
+            show_diff(session, views.changes(house, found, number))
+            return 0
+        compared = views.compare(house, found, number, views.number_in(second))
+    if session.json:
+        session.document({"fields": compared.fields, "code": compared.code.to_dict()})
+    else:
+        _show_comparison(session, compared, first, second)
+    return 0
+
+
+def _show_comparison(session: Session, compared: StepDiff, first: str, second: str) -> None:
+    from holdfast.cli.render import say, show, table
+
+    rows = [[name, str(one), str(two)] for name, (one, two) in compared.fields.items()]
+    show(session.out, table(["differs in", f"step {first}", f"step {second}"], rows))
+    say(session.out)
+    show_diff(session, compared.code)
+
+
+def show_diff(session: Session, compared: Diff) -> None:
+    """Prints a diff: unified text and its totals, or its structure as JSON."""
+    from holdfast.cli.render import count, diff_text, say
+
+    if session.json:
+        session.document(compared.to_dict())
+        return
+    if compared.files:
+        session.out.print(diff_text(compared), soft_wrap=True)
+    files = count(compared.files_total, "file")
+    say(session.out, f"{files} changed, +{compared.additions} -{compared.deletions}", style="dim")
+
+
+@step.verb("log", example="holdfast step log 7 -f")
+@step_argument
+@project_option
+@click.option("-f", "--follow", is_flag=True, help="Go on until the step ends.")
+def log(session: Session, number: str, project: str, follow: bool) -> int:
+    """Print a step's output."""
+    from holdfast.app import steps as views
+
+    with session.house() as house:
+        found_project = _project(house, project)
+        chosen = views.number_in(number)
+        after = 0
+        while True:
+            found = views.get(house, found_project, chosen)
+            for line in _lines(house, found, after):
+                after = line.id
+                _print_line(session, line)
+            if not follow or found.step.ended_at is not None or not found.step.active:
+                return 0
+            time.sleep(0.1)
+
+
+def _lines(house: House, found: StepView, after: int) -> Iterator[LogLine]:
+    from holdfast.app import steps as views
+
+    while lines := views.log(house, found.step, after=after, limit=LOG_PAGE):
+        yield from lines
+        after = lines[-1].id
+        if len(lines) < LOG_PAGE:
+            return
+
+
+def _print_line(session: Session, line: LogLine) -> None:
+    """Prints one line of output as it was; a terminal never gets its control sequences."""
+    from holdfast.agents.text import strip_control
+
+    if session.json:
+        print_line(as_json(line))
+        return
+    text = line.text.rstrip("\n")
+    print_line(strip_control(text) if sys.stdout.isatty() else text)
+
+
+@step.verb("export", example="holdfast step export -o steps.jsonl")
+@project_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="File to write; must not exist.")
+def export(session: Session, project: str, output: Path | None) -> int:
+    """Print all steps of a project as JSON lines, oldest first."""
+    from holdfast.app import steps as views
+
+    with session.house() as house:
+        lines = views.export(house, _project(house, project))
+        session.write("".join(f"{line}\n" for line in lines), output)
+    return 0
+
+
+@step.verb("import", example="holdfast step import steps.jsonl")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+def import_(session: Session, file: Path) -> int:
+    """Add steps from JSON lines, all or none; those that are there already stay as they are."""
+    from holdfast.app import steps as views
+    from holdfast.cli.render import count
+
+    with session.house() as house:
+        imported = views.import_(house, session.read(file).splitlines())
+    if session.json:
+        session.document(imported)
+    else:
+        session.out.print(f"{count(imported.added, 'step')} added, {imported.present} there already")
+    return 0

@@ -1,0 +1,221 @@
+"""`task …`: single tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli.approval_commands import comment_option
+from holdfast.cli.grammar import dry_run_option, noun, yes_option
+from holdfast.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from holdfast.app.tasks import TaskView
+    from holdfast.domain.checkpoint import Checkpoint
+    from holdfast.domain.task import Task
+
+task = noun("task", help="Tasks: look, retry, skip, complete, decide, checkpoint.", example="holdfast task show T4")
+task_argument = click.argument("task", metavar="TASK")
+
+
+@task.verb("show", example="holdfast task show T4")
+@task_argument
+def show(session: Session, task: str) -> int:
+    """Show a task with its steps and checkpoints."""
+    from holdfast.app import tasks
+
+    with session.house() as house:
+        view = tasks.show(house, tasks.find(house, task))
+    if session.json:
+        session.document(view)
+    else:
+        _show(session, view)
+    return 0
+
+
+def _show(session: Session, view: TaskView) -> None:
+    from holdfast.cli.render import facts, safe, say, show, steps_table, word
+    from holdfast.domain.step import state
+
+    found, out = view.task, session.out
+    say(out, f"T{found.number} {safe(found.title)}", style="bold")
+    timeout = f"{found.timeout_seconds:g} s" if found.timeout_seconds else ""
+    show(
+        out,
+        facts(
+            [
+                ("  status", word(found.status)),
+                ("  key", found.key),
+                ("  plan", f"P{view.plan.number} {view.plan.title}"),
+                ("  phase", f"{view.phase.title} ({view.phase.mode})"),
+                ("  command", found.command),
+                ("  instructions", found.instructions),
+                ("  checks", "\n".join(found.verify)),
+                ("  attempt", f"{found.attempt} of {found.max_attempts}" if found.attempt else ""),
+                ("  timeout", timeout),
+                ("  branch", found.branch),
+                ("  head", f"T{found.number}@{found.head_checkpoint}" if found.head_checkpoint else ""),
+                ("  failure", f"{found.failure}" if found.failure else ""),
+                ("  error", found.error),
+            ]
+        ),
+    )
+    if view.steps:
+        say(out)
+        show(out, steps_table((step, state(step), f"T{found.number} {found.key}") for step in view.steps))
+    if view.checkpoints:
+        say(out)
+        show(out, _checkpoints_table(found, view.checkpoints))
+
+
+def _checkpoints_table(found: Task, checkpoints: Sequence[Checkpoint]) -> Table:
+    from holdfast.cli.render import short, table, when
+
+    rows = [
+        [
+            f"T{found.number}@{each.number}",
+            str(each.kind).replace("_", " "),
+            each.name,
+            short(each.commit),
+            short(each.tree),
+            "head" if each.number == found.head_checkpoint else "",
+            when(each.created_at),
+        ]
+        for each in checkpoints
+    ]
+    return table(["checkpoint", "kind", "name", "commit", "tree", "", "made"], rows)
+
+
+@task.verb("retry", example="holdfast task retry T4")
+@task_argument
+def retry(session: Session, task: str) -> int:
+    """Let a failed task be tried again, with all its attempts."""
+    from holdfast.app import tasks
+
+    with session.house() as house:
+        changed = tasks.retry(house, tasks.find(house, task))
+        return _changed(session, changed, tasks.show(house, changed.id))
+
+
+@task.verb("skip", example="holdfast task skip T4 --yes")
+@task_argument
+@yes_option
+@dry_run_option
+def skip(session: Session, task: str, yes: bool, dry_run: bool) -> int:
+    """Leave a task out; what depends on it may run."""
+    from holdfast.app import tasks
+    from holdfast.cli.consent import consents
+    from holdfast.cli.render import safe
+
+    with session.house() as house:
+        view = tasks.show(house, tasks.find(house, task))
+        deed = f"skip T{view.task.number} {safe(view.task.title)}"
+        if not consents(session, deed, yes=yes, dry_run=dry_run):
+            return 0
+        changed = tasks.skip(house, view.task.id)
+        return _changed(session, changed, view)
+
+
+@task.verb("complete", example="holdfast task complete T4")
+@task_argument
+def complete(session: Session, task: str) -> int:
+    """Take what is in a failed task's worktree now as its result.
+
+    For a task that you have put right by hand: it is committed as a step of its own.
+    """
+    from holdfast.app import tasks
+    from holdfast.cli.render import count
+
+    with session.house() as house:
+        step = tasks.complete(house, tasks.find(house, task))
+        view = tasks.show(house, step.task_id)
+    if session.json:
+        session.document({"step": step, "task": view.task})
+    else:
+        files = count(step.files_changed, "file")
+        session.out.print(f"T{view.task.number} is completed by hand as step {step.number} ({files} changed)")
+        session.note(f"go on: holdfast resume P{view.plan.number}")
+    return 0
+
+
+def _changed(session: Session, changed: Task, view: TaskView) -> int:
+    if session.json:
+        session.document(changed)
+    else:
+        session.out.print(f"T{changed.number} is {changed.status}")
+        session.note(f"go on: holdfast resume P{view.plan.number}")
+    return 0
+
+
+@task.verb("approve", example="holdfast task approve T4")
+@task_argument
+@comment_option
+def approve(session: Session, task: str, comment: str) -> int:
+    """Let a task of a manual phase run."""
+    from holdfast.cli.approval_commands import decide_gate
+
+    return decide_gate(session, task, approve=True, comment=comment)
+
+
+@task.verb("reject", example="holdfast task reject T4 -m 'not needed'")
+@task_argument
+@comment_option
+def reject(session: Session, task: str, comment: str) -> int:
+    """Leave a task of a manual phase out."""
+    from holdfast.cli.approval_commands import decide_gate
+
+    return decide_gate(session, task, approve=False, comment=comment)
+
+
+@task.verb("checkpoint", example="holdfast task checkpoint T4 -m 'before the risky part'")
+@task_argument
+@click.option("-m", "--message", required=True, metavar="TEXT", help="Name of the checkpoint.")
+def checkpoint(session: Session, task: str, message: str) -> int:
+    """Make a checkpoint of a task's worktree now, also while it runs."""
+    from holdfast.app import tasks
+    from holdfast.cli.render import short
+
+    with session.house() as house:
+        task_id = tasks.find(house, task)
+        made = tasks.checkpoint(house, task_id, message)
+        number = tasks.show(house, task_id).task.number
+    if session.json:
+        session.document(made)
+    else:
+        session.out.print(f"checkpoint T{number}@{made.number} ({short(made.commit)})")
+    return 0
+
+
+@task.verb("checkpoints", example="holdfast task checkpoints T4")
+@task_argument
+def checkpoints(session: Session, task: str) -> int:
+    """List a task's checkpoints."""
+    from holdfast.app import tasks
+    from holdfast.cli.render import say, show
+
+    with session.house() as house:
+        view = tasks.show(house, tasks.find(house, task))
+    if session.json:
+        session.document({"items": view.checkpoints, "next_cursor": None})
+    elif view.checkpoints:
+        show(session.out, _checkpoints_table(view.task, view.checkpoints))
+    else:
+        say(session.out, f"T{view.task.number} has no checkpoint yet")
+    return 0
+
+
+@task.verb("diff", example="holdfast task diff T4")
+@task_argument
+def diff(session: Session, task: str) -> int:
+    """Show what a task's newest step changed."""
+    from holdfast.app import tasks
+    from holdfast.cli.step_commands import show_diff
+
+    with session.house() as house:
+        show_diff(session, tasks.changes(house, tasks.find(house, task)))
+    return 0

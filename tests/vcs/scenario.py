@@ -1,0 +1,66 @@
+"""A small job on a vault and a worktree, in a process of its own so that it can be killed anywhere and run again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from tests.vcs.places import BRANCH, TIME, walk, write
+
+from holdfast.vcs import Vault, Worktree
+
+CHECKPOINTS = "refs/holdfast/checkpoints/task"
+
+
+def work(root: Path) -> None:
+    """What an agent does; doing it again gives the same."""
+    write(root / "src/app.py", "print(2)\n")
+    write(root / "new/one", "1")
+    write(root / "new/two", "2" * 3000)
+    (root / "README.md").unlink(missing_ok=True)
+    if (root / "old").is_dir():
+        shutil.rmtree(root / "old")
+    write(root / "old", "a file now")
+
+
+def run(folder: Path) -> dict[str, object]:
+    """Does the whole job, whatever part of it was done before; gives all that must come of it."""
+    repository = folder / "repository"
+    with Vault.open_or_create(folder / "data/vault.git", repository) as vault:
+        assert vault.recover()
+        assert vault.fsck() == []
+        base = vault.fetch(repository, "main")
+        if vault.head(BRANCH) is None:
+            vault.create_branch(BRANCH, base)
+        with Worktree.ensure(vault, folder / "data/worktrees/w", BRANCH, base) as worktree:
+            worktree.set_tree(vault.tree_of(base))
+            work(worktree.path)
+            tree = worktree.snapshot().tree
+            vault.write_checkpoint(f"{CHECKPOINTS}/1", tree, [base], "first\n", TIME)
+            commit = vault.write_commit(tree, [base], "work\n\nHoldfast-Step: 1\n", time=TIME)
+            vault.move_branch(BRANCH, commit, base)
+            worktree.set_tree(vault.tree_of(base))
+            back = walk(worktree.path)
+            vault.write_checkpoint(f"{CHECKPOINTS}/2", worktree.snapshot().tree, [base], "second\n", TIME)
+            worktree.set_tree(tree)
+            files = walk(worktree.path)
+        exported = vault.export_branch(repository, BRANCH, "review")
+        refs = vault.refs("refs/")
+        problems = vault.fsck()
+    names = {
+        path.name for path in (folder / "data").rglob("*") if ".making-" in path.name or ".holdfast-tmp" in path.name
+    }
+    return {
+        "files": {path.decode(): [kind, content.decode()] for path, (kind, content) in files.items()},
+        "back": {path.decode(): [kind, content.decode()] for path, (kind, content) in back.items()},
+        "refs": refs,
+        "exported": exported,
+        "problems": problems,
+        "leftovers": sorted(names),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(sys.argv[1])), sort_keys=True))

@@ -1,0 +1,115 @@
+"""A full or read-only disk: one clear error that is nobody's task failure, nothing half done, and it goes on after."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.vcs.places import BRANCH, TIME, Place, make_place, make_repository, write
+
+from holdfast.errors import InfraError
+from holdfast.vcs import GitDiskError, Vault
+
+CHECKPOINT = "refs/holdfast/checkpoints/t/1"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small filesystem")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture
+def small_place(small_disk: Path) -> Place:
+    return make_place(small_disk)
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as target:
+        try:
+            while target.write(b"x" * 4096):
+                pass
+        except OSError:
+            return filler
+    return filler
+
+
+def test_full_disk_fails_the_checkpoint_and_leaves_a_clean_vault(small_disk: Path, small_place: Place) -> None:
+    vault = small_place.vault
+    with small_place.worktree() as worktree:
+        write(worktree.path / "noise", os.urandom(300_000))
+        tree = worktree.snapshot().tree
+        filler = fill(small_disk)
+        with pytest.raises(GitDiskError, match="No space left") as caught:
+            vault.write_checkpoint(CHECKPOINT, tree, [small_place.base], "m", TIME)
+        assert isinstance(caught.value, InfraError)
+        assert "free some space" in caught.value.hint
+        filler.unlink()
+        assert vault.refs("refs/holdfast/checkpoints") == {}
+        tree = worktree.snapshot(full=True).tree
+        vault.write_checkpoint(CHECKPOINT, tree, [small_place.base], "m", TIME)
+        assert vault.git(["cat-file", "-s", f"{tree}:noise"]).strip() == b"300000"
+    assert vault.fsck() == []
+    assert vault.recover()
+    assert list((vault.path / "objects/pack").glob("tmp_*")) == []
+
+
+def test_full_disk_while_restoring_is_finished_by_the_same_call(small_disk: Path, small_place: Place) -> None:
+    with small_place.worktree() as worktree:
+        write(worktree.path / "noise", os.urandom(300_000))
+        tree = worktree.snapshot().tree
+        small_place.vault.write_checkpoint(CHECKPOINT, tree, [small_place.base], "m", TIME)
+        worktree.set_tree(small_place.vault.tree_of(small_place.base))
+        filler = fill(small_disk)
+        with pytest.raises(GitDiskError):
+            worktree.set_tree(tree)
+        filler.unlink()
+        worktree.set_tree(tree)
+        assert worktree.snapshot(full=True).tree == tree
+        assert sorted(path.name for path in worktree.path.iterdir()) == [".git", "README.md", "noise", "src"]
+
+
+def test_full_disk_while_a_vault_or_worktree_is_made(small_disk: Path, tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "repository", {"a": "x" * 500_000})
+    filler = fill(small_disk)
+    with pytest.raises(GitDiskError):
+        Vault.open_or_create(small_disk / "vault.git", repository)
+    filler.unlink()
+    vault = Vault.open_or_create(small_disk / "vault.git", repository)
+    base = vault.fetch(repository, "main")
+    vault.create_branch(BRANCH, base)
+    place = Place(repository, vault, base, small_disk)
+    filler = fill(small_disk)
+    with pytest.raises(GitDiskError):
+        place.worktree()
+    filler.unlink()
+    with place.worktree() as worktree:
+        assert not worktree.dirty(base)
+    vault.close()
+
+
+def test_read_only_disk_is_named(small_disk: Path, small_place: Place) -> None:
+    with small_place.worktree() as worktree:
+        tree = worktree.snapshot().tree
+    small_place.vault.close()
+    vault = Vault.open(small_place.vault.path)
+    vault.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        with pytest.raises(GitDiskError, match="Read-only") as caught:
+            Vault.open(small_place.vault.path)
+        assert "writable" in caught.value.hint
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with Vault.open_or_create(small_place.vault.path, small_place.repository) as vault:
+        assert vault.tree_of(small_place.base) == tree

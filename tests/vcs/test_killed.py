@@ -1,0 +1,106 @@
+"""SIGKILL between any two durable effects: the same call, made again, gives what an uninterrupted run gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.vcs.places import make_repository
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = {"README.md": "hello\n", "src/app.py": "print(1)\n", "old/a": "a", "old/b": "b"}
+POINTS = [
+    "vcs.vault.built",
+    "vcs.vault.renamed",
+    "vcs.fetch.objects_written",
+    "vcs.worktree.checked_out",
+    "vcs.worktree.noted",
+    "vcs.worktree.renamed",
+    "vcs.snapshot.hashed:2",
+    "vcs.pack.flushed",
+    "vcs.pack.without_index",
+    "vcs.pack.without_index:2",
+    "vcs.checkpoint.objects_written",
+    "vcs.checkpoint.ref_written",
+    "vcs.branch.objects_written",
+    "vcs.branch.moved",
+    "vcs.restore.deleted:2",
+    "vcs.restore.file_written",
+    "vcs.restore.file_written:3",
+    "vcs.restore.written:2",
+    "vcs.export.objects_written",
+]
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "tests.vcs.scenario", str(folder)]
+    return subprocess.Popen(line, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE)
+
+
+def finish(folder: Path) -> dict[str, object]:
+    with start(folder) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert process.returncode == 0
+    return json.loads(output)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], set[str]]:
+    """What comes of the job when nobody kills it, and the failpoints that it passes."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    make_repository(folder / "repository", FILES)
+    log = folder / "passed"
+    with start(folder, HOLDFAST_FAILPOINT_LOG=str(log)) as process:
+        assert process.stdout is not None
+        result = json.loads(process.stdout.read())
+    assert result["problems"] == []
+    assert result["leftovers"] == []
+    assert result["back"] == {name: ["f", content] for name, content in FILES.items()}
+    return without_commits(result), set(log.read_text().split())
+
+
+def without_commits(result: dict[str, object]) -> dict[str, object]:
+    """The user's first commit has the time of its making, so ids differ between two runs; all else must be equal."""
+    refs = result["refs"]
+    assert isinstance(refs, dict)
+    return {**result, "refs": sorted(name for name in refs if "/base/" not in name), "exported": None}
+
+
+def test_every_failpoint_of_the_room_is_killed_at(uninterrupted: tuple[dict[str, object], set[str]]) -> None:
+    sources = (ROOT / "src/holdfast/vcs").glob("*.py")
+    written = {
+        part.split('"')[1] for path in sources for part in path.read_text().split("failpoint(")[1:] if '"' in part[:3]
+    }
+    assert {point.partition(":")[0] for point in POINTS} == written
+    assert uninterrupted[1] == written
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_failpoint_and_run_again(
+    point: str, tmp_path: Path, uninterrupted: tuple[dict[str, object], set[str]]
+) -> None:
+    make_repository(tmp_path / "repository", FILES)
+    with start(tmp_path, HOLDFAST_FAILPOINT=point) as process:
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert without_commits(finish(tmp_path)) == uninterrupted[0]
+
+
+def test_killed_at_random_times_and_run_again(
+    tmp_path: Path, uninterrupted: tuple[dict[str, object], set[str]]
+) -> None:
+    make_repository(tmp_path / "repository", FILES)
+    chance = random.Random(os.environ.get("HOLDFAST_TEST_SEED", "1"))
+    for _ in range(int(os.environ.get("HOLDFAST_TEST_KILLS", "6"))):
+        with start(tmp_path) as process:
+            time.sleep(chance.uniform(0.1, 1.2))
+            process.kill()
+    assert without_commits(finish(tmp_path)) == uninterrupted[0]
