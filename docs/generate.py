@@ -4,6 +4,8 @@ uv run python docs/generate.py            writes them
 uv run python docs/generate.py --check    exit code 1 if one is out of date
 """
 
+# ruff: noqa: T201 - a script whose output is for the terminal
+
 from __future__ import annotations
 
 import ast
@@ -138,8 +140,8 @@ def settings_page() -> str:
                 "",
                 "Made of `src/holdfast/settings.py` by `docs/generate.py`.",
                 "",
-                "Each is an environment variable. `--data DIR` and `--db URL` on a command line win over the first two.",
-                "There is no configuration file. What cannot be one stops the command with exit code 2 and names the variable.",
+                "Each is an environment variable; `--data` and `--db` on a command line win over the first two.",
+                "There is no configuration file. A value that cannot be one stops the command with exit code 2.",
                 "",
                 "| variable | default | meaning |",
                 "|---|---|---|",
@@ -178,7 +180,7 @@ def errors_page() -> str:
     for kind in sorted(kinds.values(), key=lambda each: (each.exit_code, each.default_code)):
         if "default_code" in vars(kind):
             summary = (kind.__doc__ or "").strip().splitlines()[0] if kind.__doc__ else KINDS[kind.__name__]
-            rows.append(f"| `{kind.default_code}` | {kind.exit_code} | {summary} | |")
+            rows.append(f"| `{kind.default_code}` | {kind.exit_code} | {summary} |")
     special: dict[str, str] = {}
     for code, kind, message, hint in raised(kinds):
         special.setdefault(code, f"| `{code}` | {kind.exit_code} | {message} | {hint} |")
@@ -187,15 +189,15 @@ def errors_page() -> str:
             [
                 "# Errors",
                 "",
-                "Made of the source by `docs/generate.py`. A code is stable; a message may change. `…` stands for a name,",
-                "a path or a number. Where a code has several messages, the table shows one.",
+                "Made of the source by `docs/generate.py`. A code is stable; a message may change. `…` stands for a",
+                "name, a path or a number. Where a code has several messages, the table shows one.",
                 "",
                 "## Kinds",
                 "",
-                "| code | exit code | meaning | |",
-                "|---|---|---|---|",
+                "| code | exit code | meaning |",
+                "|---|---|---|",
                 *rows,
-                "| `unexpected` | 1 | A bug in Holdfast; its traceback is kept in a file that the hint names. | |",
+                "| `unexpected` | 1 | A bug in Holdfast; its traceback is kept in a file that the hint names. |",
                 "",
                 "## Special codes",
                 "",
@@ -233,7 +235,7 @@ def raised(kinds: dict[str, type[HoldfastError]]) -> Iterator[tuple[str, type[Ho
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
                 given = {each.arg: _text(each.value) for each in node.keywords}
-                if given.get("code"):
+                if given.get("code", "…") != "…":
                     message = _text(node.args[0]) if node.args else ""
                     yield given["code"], kinds[node.func.id], message, given.get("hint", "")
 

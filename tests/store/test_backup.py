@@ -124,9 +124,7 @@ def test_a_backup_of_a_newer_holdfast_is_refused(sqlite_world: World, tmp_path: 
         backup.restore(sqlite_world.database.url, kept, data=tmp_path)
 
 
-def test_a_file_that_cannot_be_read_is_kept_aside_when_a_backup_replaces_it(
-    sqlite_world: World, tmp_path: Path
-) -> None:
+def test_an_unreadable_file_is_kept_aside_when_a_backup_replaces_it(sqlite_world: World, tmp_path: Path) -> None:
     kept = backup.backup(sqlite_world.database, tmp_path / "kept")
     sqlite_world.database.close()
     (tmp_path / "holdfast.db").write_bytes(b"\x00garbage" * 9999)

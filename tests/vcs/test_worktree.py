@@ -144,6 +144,9 @@ def test_what_is_in_the_way_is_moved_aside(tmp_path: Path) -> None:
         write(worktree.path / "cache/b", "tracked too")
         target = worktree.snapshot().tree
         worktree.set_tree(place.vault.tree_of(place.base))
+        assert (worktree.path / "out").read_text() == "a file that is tracked"  # ignored by the rules that came back
+        (worktree.path / "out").unlink()
+        shutil.rmtree(worktree.path / "cache")
         write(worktree.path / "out/precious", "ignored now")
         write(worktree.path / "cache", "a file where a folder must go")
         worktree.set_tree(target)

@@ -25,7 +25,8 @@ def examine(house: House) -> tuple[Problem, ...]:
     """Gives every problem found in the database and in the projects' vaults; empty = sound."""
     found = list(check.check(house.database))
     for name in sorted((house.places.data / "projects").glob("*/vault.git")):
-        found += [Problem("vault", str(name), line) for line in Vault.open(name).fsck()]
+        with Vault.open(name) as vault:
+            found += [Problem("vault", str(name), line) for line in vault.fsck()]
     return tuple(found)
 
 

@@ -62,6 +62,11 @@ def demo(session: Session, keep: bool, folder: Path | None) -> int:
         session.err.print(f"the demo failed: {failure}", style="red", soft_wrap=True)
         session.note(f"its folder is kept: {place}")
         return 1
+    except KeyboardInterrupt:
+        shown.end()
+        if not keep:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
     except BaseException:
         shown.end()
         raise
@@ -152,8 +157,8 @@ class Demo:
         if not found:
             raise Failed("no command outlived the worker")
         self.adopted = len(found)
-        for pid, words in found:
-            self.aside(f"still at work without it: pid {pid}  {words}")
+        for pid, task in found:
+            self.aside(f"still at work without it: pid {pid}, the command of {task}")
 
     def wait_for_parallel_work(self, child: subprocess.Popen[bytes]) -> None:
         """Waits until a task of the parallel phase has said something."""
@@ -241,19 +246,30 @@ class Demo:
             self.aside("its folder is removed (--keep leaves it); now in a repository of yours:  holdfast init")
 
     def commands_alive(self) -> list[tuple[int, str]]:
-        """Gives the processes that work in the plan's worktrees, as `/proc` shows them."""
-        worktrees = str(self.place / "data" / "projects")
+        """Gives the shells that work in the plan's worktrees and their tasks, as `/proc` shows them."""
         found: list[tuple[int, str]] = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
+        for pid in self.processes_alive():
             try:
-                if not os.readlink(entry / "cwd").startswith(worktrees):
-                    continue
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            found.append((int(entry.name), " ".join(words.split())[:70]))
+            named = dict(each.partition(b"=")[::2] for each in environment)
+            if command[0].endswith(b"sh"):
+                task = b" ".join(named.get(name, b"?") for name in (b"HOLDFAST_TASK", b"HOLDFAST_TASK_KEY"))
+                found.append((pid, task.decode(errors="replace")))
+        return found
+
+    def processes_alive(self) -> list[int]:
+        """Gives the processes whose folder is one of the plan's worktrees."""
+        worktrees = str(self.place / "data" / "projects")
+        found: list[int] = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdecimal() and os.readlink(entry / "cwd").startswith(worktrees):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
         return sorted(found)
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
@@ -291,7 +307,7 @@ class Demo:
         if self.child is not None and self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGKILL)
             self.child.wait()
-        for pid, _ in self.commands_alive():
+        for pid in self.processes_alive():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -35,6 +35,7 @@ class Prices(unittest.TestCase):
 
 PLAN = """\
 title: Teach the till discounts, tax and receipts
+slug: till-features
 description: The commands stand for coding agents; each writes real code, and its checks run the real tests.
 variables:
   PYTHON: python3

@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "task": (f"{_AT}task_commands", "Tasks: look, retry, skip, complete, decide, checkpoint."),
     "steps": (f"{_AT}step_commands", "List the steps of a project, newest first."),
     "step": (f"{_AT}step_commands", "Steps: show, compare, read the log, export, import."),
-    "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom."),
+    "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom; newest first."),
     "approvals": (f"{_AT}approval_commands", "List the gates where a person decides."),
     "approve": (f"{_AT}approval_commands", "Approve an open gate."),
     "reject": (f"{_AT}approval_commands", "Reject an open gate."),

@@ -126,8 +126,11 @@ def prepare(runtime: Runtime, work: Work) -> str:
         head = vault.head(work.place.branch)
     assert head is not None
     failpoint("engine.prepare.branch_made")
-    with runtime.workspaces.worktree(work.place) as worktree:
-        if starts_clean(runtime, work):
+    from_branch = starts_clean(runtime, work)
+    if from_branch:
+        runtime.workspaces.forget_missing(work.place)
+    with runtime.workspaces.worktree(work.place, recreate=from_branch) as worktree:
+        if from_branch:
             clean(runtime, work, worktree, vault.tree_of(head), head)
         failpoint("engine.prepare.worktree_ready")
         if work.task.head_checkpoint == 0:

@@ -35,7 +35,11 @@ class Place:
 
 
 class Workspaces:
-    """The vaults and worktrees that this process has open, each worktree used by one thread at a time."""
+    """The vaults and worktrees that this process has open, each worktree used by one thread at a time.
+
+    With `watch` a worktree stays open and watched from one use to the next, which makes looking at it cheap; without,
+    it is given back after each use, so that another process may have it.
+    """
 
     def __init__(self, places: Places, settings: Settings, *, watch: bool = True) -> None:
         self._places = places
@@ -57,23 +61,50 @@ class Workspaces:
             return vault
 
     @contextmanager
-    def worktree(self, place: Place) -> Generator[Worktree]:
-        """Lends the worktree of `place`, checked out at its branch the first time; one user at a time."""
+    def worktree(self, place: Place, *, recreate: bool = False) -> Generator[Worktree]:
+        """Lends the worktree of `place`, checked out at its branch the first time; one user at a time.
+
+        With `recreate` one that somebody deleted is made again from its branch; else that is an `IllegalState`.
+        """
         path = self._path(place)
         with self._lock(str(path)):
-            worktree = self._worktrees.get(str(path))
-            if worktree is None:
-                vault = self.vault(place.project)
-                commit = vault.head(place.branch)
-                if commit is None:
-                    raise StepError(f"the branch {place.branch} is not in the vault", code="branch_missing")
-                limits = Limits(max_file_bytes=self._settings.max_file_bytes)
-                worktree = Worktree.ensure(vault, path, place.branch, commit, watch=self._watch, limits=limits)
-                self._worktrees[str(path)] = worktree
-            yield worktree
+            worktree = self._worktrees.get(str(path)) or self._open(place, path, recreate)
+            self._worktrees[str(path)] = worktree
+            try:
+                yield worktree
+            except BaseException:
+                # Whatever went wrong, the next user looks at the folder afresh.
+                del self._worktrees[str(path)]
+                worktree.close()
+                raise
+            if not self._watch:
+                del self._worktrees[str(path)]
+                worktree.close()
+
+    def _open(self, place: Place, path: Path, recreate: bool) -> Worktree:
+        vault = self.vault(place.project)
+        commit = vault.head(place.branch)
+        if commit is None:
+            raise StepError(f"the branch {place.branch} is not in the vault", code="branch_missing")
+        return Worktree.ensure(
+            vault,
+            path,
+            place.branch,
+            commit,
+            watch=self._watch,
+            limits=Limits(max_file_bytes=self._settings.max_file_bytes),
+            recreate_at=vault.tree_of(commit) if recreate else None,
+        )
 
     def path(self, place: Place) -> str:
         return str(self._path(place))
+
+    def forget_missing(self, place: Place) -> None:
+        """Closes the worktree of `place` if its folder is gone, so that it can be made again."""
+        path = self._path(place)
+        with self._lock(str(path)):
+            if not path.exists() and (worktree := self._worktrees.pop(str(path), None)) is not None:
+                worktree.close()
 
     def release(self, plan: Plan) -> None:
         """Closes the worktrees of a plan and its tasks (their files stay), so that other processes may open them."""

@@ -1,0 +1,177 @@
+"""A plan that ran, looked at with every command: for people and as JSON."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Program, Result, git
+
+PLAN = """
+title: "Build \\e[31mit\\a"
+variables: {WHO: world}
+phases:
+  - title: Begin
+    tasks:
+      - {title: Greet, run: 'echo "hello {{ WHO }}" > hello.txt; printf "\\033]0;evil\\007loud\\n"'}
+  - title: Both
+    mode: parallel
+    tasks:
+      - {title: Left, run: echo l > left.txt, verify: [test -f left.txt]}
+      - {title: Right, run: echo r > right.txt}
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(shared: Program) -> tuple[Program, Result]:
+    plan = shared.plan(PLAN)
+    return shared, shared("run", plan, "--var", "WHO=moon")
+
+
+def test_off_a_terminal_a_run_is_a_line_per_event_and_a_summary(ran: tuple[Program, Result]) -> None:
+    _, result = ran
+    assert result.code == 0, result.err
+    assert re.search(r"^\d\d:\d\d:\d\d  T1 greet  step 1 started$", result.out, re.MULTILINE)
+    assert "3 files, +3 -0 lines" in result.out
+    assert "holdfast plan merge P1" in result.out
+    assert "\x1b" not in result.out + result.err
+
+
+def test_the_checkout_is_not_touched_before_and_after_the_merge(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    assert sorted(path.name for path in program.repository.iterdir()) == [".git", "README.md"]
+    merged = program("plan", "merge", "P1", "--branch", "feature/it", "--json")
+    assert merged.json["branch"] == "feature/it"
+    assert git(program.repository, "show", "feature/it:hello.txt") == "hello moon\n"
+    assert git(program.repository, "status", "--porcelain") == ""
+
+
+def test_status_of_a_plan_is_a_board_and_a_document(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    shown = program("status", "P1")
+    assert "✓ T2 Left" in shown.out
+    view = program("status", "P1", "--json").json
+    assert {"plan", "project", "phases", "tasks", "gates", "steps", "usage"} <= set(view)
+    assert view["plan"]["status"] == "completed"
+    assert [task["key"] for task in view["tasks"]] == ["greet", "left", "right"]
+
+
+def test_status_without_a_plan_tells_what_is_unfinished(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    document = program("status", "--json").json
+    assert document == {"plans": [], "gates": [], "workers": document["workers"], "interrupted": []}
+    assert "no plan is unfinished" in program("status").out
+
+
+def test_steps_are_listed_newest_first_by_pages(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    first = program("steps", "--plan", "P1", "--limit", "2", "--json").json
+    assert [item["step"]["number"] for item in first["items"]] == [3, 2]
+    rest = program("steps", "--cursor", first["next_cursor"], "--json").json
+    assert [item["step"]["number"] for item in rest["items"]] == [1]
+    assert rest["next_cursor"] is None
+    assert "T1 Greet" in program("steps", "--task", "T1").out
+
+
+def test_a_step_is_shown_and_compared(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    shown = program("step", "show", "1")
+    assert "hello moon" in shown.out
+    assert "\x1b" not in shown.out
+    assert "+hello moon" in program("step", "diff", "1").out
+    compared = program("step", "diff", "1", "2", "--json").json
+    assert compared["code"]["files_total"] == 1
+    assert "seconds" in compared["fields"]
+
+
+def test_the_log_of_a_step_is_what_it_said(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    lines = program("step", "log", "1", "--json").lines
+    assert [line["text"] for line in lines if line["stream"] == "stdout"][-1].endswith("loud")
+
+
+def test_a_terminal_never_gets_control_sequences_of_stored_text(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    for words in (("step", "log", "1"), ("plan", "list"), ("status", "P1"), ("timeline", "--limit", "100")):
+        terminal = program.on_terminal(*words, NO_COLOR="1")
+        assert terminal.end() == 0
+        assert "\x1b]" not in terminal.text, words
+        assert "\x07" not in terminal.text, words
+        assert "\x1b[31m" not in terminal.text, words
+
+
+def test_colours_are_for_terminals_and_no_color_is_obeyed(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-9]")
+    coloured = program.on_terminal("status", "P1")
+    assert coloured.end() == 0
+    assert colour.search(coloured.text)
+    plain = program.on_terminal("status", "P1", "--no-color")
+    assert plain.end() == 0
+    assert not colour.search(plain.text)
+    assert "\x1b" not in program("status", "P1", FORCE_COLOR="1").out
+
+
+def test_a_task_is_shown_with_its_checkpoints_and_diff(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    assert "T2@2" in program("task", "show", "left").out
+    kinds = [item["kind"] for item in program("task", "checkpoints", "T2", "--json").json["items"]]
+    assert sorted(kinds) == ["initial", "step"]
+    assert program("task", "diff", "T2", "--json").json["files"][0]["path"] == "left.txt"
+
+
+def test_a_checkpoint_is_made_by_hand(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    assert program("task", "checkpoint", "T2", "-m", "by hand").code == 0
+    assert "by hand" in program("task", "checkpoints", "T2").out
+
+
+def test_the_timeline_is_filtered_and_paged(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    page = program("timeline", "--plan", "P1", "--type", "step", "--subtype", "completed", "--json").json
+    assert [event["data"]["number"] for event in page["items"]] == [3, 2, 1]
+    assert program("timeline", "--plan", "P1", "--phase", "both", "--limit", "1", "--json").json["next_cursor"]
+    assert program("timeline", "--to", "1d", "--json").json["items"] == []
+    assert program("plan", "history", "P1", "--json").json["items"]
+
+
+def test_a_plan_is_exported_and_is_a_valid_plan_file(ran: tuple[Program, Result], tmp_path: Path) -> None:
+    program, _ = ran
+    target = tmp_path / "again.yaml"
+    assert program("plan", "export", "P1", "-o", str(target)).code == 0
+    assert "3 tasks" in program("plan", "check", str(target)).out
+    assert program("plan", "export", "P1", "-o", str(target)).code == 2, "an existing file stays"
+    assert program("plan", "check", str(target), "--json").json["tasks"] == 3
+
+
+def test_steps_are_exported_and_imported_again_without_a_change(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    exported = program("step", "export").out
+    assert exported.count("\n") == 3
+    assert program("step", "import", "-", "--json", stdin=exported).json == {"added": 0, "present": 3}
+
+
+def test_the_database_is_backed_up_restored_checked_and_counted(ran: tuple[Program, Result], tmp_path: Path) -> None:
+    program, _ = ran
+    backup = str(tmp_path / "kept.db")
+    assert program("db", "backup", backup).code == 0
+    refused = program("db", "restore", backup)
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert "would replace" in program("db", "restore", backup, "--dry-run").out
+    assert program("db", "restore", backup, "--yes").code == 0
+    assert program("db", "check").out == "sound: no problem found\n"
+    assert program("db", "stats", "--json").json["rows"]["steps"] == 3
+    assert program("db", "migrate").code == 0
+
+
+def test_a_reader_that_goes_away_is_not_an_error(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    process = program.start("timeline", "--limit", "500")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() in (0, 141)
