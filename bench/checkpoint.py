@@ -156,7 +156,7 @@ def measure(sizes: list[int], rounds: int, folder: Path) -> dict[str, object]:
 
 def machine() -> dict[str, object]:
     git = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout.strip()
-    return {"cpus": os.cpu_count(), "load": os.getloadavg(), "kernel": platform.release(), "git": git}
+    return {"cpus": os.cpu_count(), "load": os.getloadavg(), "kernel": platform.release().partition("-")[0], "git": git}
 
 
 def summary(rows: list[dict[str, object]], sizes: list[int]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 A project gets a history of 10,000 steps (rows through the store, a checkpoint ref each in the vault). A plan is killed
 with its command, and resumed by the real program; the clock stops when the command of its task says that it runs.
-Beside it: the same with no history, and the start of a Python that imports the program. Writes bench/results/resume.json.
+Beside it: the same with no history, and the start of a Python that imports the program. Writes results/resume.json.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def main() -> None:
     for name, steps in (("no history", 0), (f"{chosen.steps} steps", chosen.steps)):
         with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
             seconds = resumed(Path(folder), steps, chosen.rounds)
-        result[name] = {"median_seconds": statistics.median(seconds), "rounds": seconds}
-        print(f"{name:14} {statistics.median(seconds):6.2f} s to the next running task   (limit {LIMIT_SECONDS})")
+        wall, cpu = (statistics.median(column) for column in zip(*seconds, strict=True))
+        result[name] = {"median_seconds": wall, "median_cpu_seconds": cpu, "rounds": seconds}
+        print(f"{name:14} {wall:6.2f} s to the next running task   (limit {LIMIT_SECONDS}), of them {cpu:.2f} s CPU")
     result["import_seconds"] = statistics.median(imported() for _ in range(chosen.rounds))
     print(f"{'import alone':14} {result['import_seconds']:6.2f} s")
     (HERE / "results").mkdir(exist_ok=True)
@@ -54,8 +55,8 @@ def imported() -> float:
     return time.monotonic() - began
 
 
-def resumed(folder: Path, steps: int, rounds: int) -> list[float]:
-    """Gives the seconds that each of some resumes took; the plan is killed anew before each."""
+def resumed(folder: Path, steps: int, rounds: int) -> list[tuple[float, float]]:
+    """Gives the wall and CPU seconds that each of some resumes took; the plan is killed anew before each."""
     repository, said = folder / "repository", folder / "said"
     repository.mkdir()
     git(repository, "init", "-q", "-b", "main")
@@ -67,13 +68,13 @@ def resumed(folder: Path, steps: int, rounds: int) -> list[float]:
     kill_all(holdfast(repository, environment, "run", str(plan)), said, folder, lines=1)
     if steps:
         fabricate(folder / "data", steps)
-    found: list[float] = []
+    found: list[tuple[float, float]] = []
     for number in range(rounds):
         began = time.monotonic()
         process = holdfast(repository, environment, "resume")
         await_lines(process, said, number + 2)
-        found.append(time.monotonic() - began)
-        kill_all(process, said, folder, lines=number + 2)
+        wall = time.monotonic() - began
+        found.append((wall, kill_all(process, said, folder, lines=number + 2)))
     return found
 
 
@@ -90,11 +91,15 @@ def await_lines(process: subprocess.Popen[bytes], said: Path, lines: int) -> Non
         time.sleep(0.001)
 
 
-def kill_all(process: subprocess.Popen[bytes], said: Path, folder: Path, *, lines: int) -> None:
-    """Kills the worker, then the shims and commands that carry the run's folder: the machine was restarted."""
+def kill_all(process: subprocess.Popen[bytes], said: Path, folder: Path, *, lines: int) -> float:
+    """Kills the worker, then the shims and commands that work in the run's folder: the machine was restarted.
+
+    Gives the CPU seconds of the worker.
+    """
     await_lines(process, said, lines)
     process.kill()
-    process.wait()
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = -signal.SIGKILL
     while pids := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if works_in(pid, folder)]:
         for pid in pids:
             try:
@@ -102,6 +107,7 @@ def kill_all(process: subprocess.Popen[bytes], said: Path, folder: Path, *, line
             except ProcessLookupError:
                 continue
         time.sleep(0.01)
+    return usage.ru_utime + usage.ru_stime
 
 
 def works_in(pid: int, folder: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Program, Result, git
 
 PLAN = """
-title: "Build \\e[31mit\\a"
+title: Build it
 variables: {WHO: world}
 phases:
   - title: Begin

@@ -11,11 +11,11 @@ from tests.harness import crash, observe
 from tests.harness.crash import Mode, Story
 from tests.harness.observe import Evidence, opened
 from tests.harness.processes import kill_run
-from tests.harness.sample import GATED, SMALL, Scene
+from tests.harness.sample import GATED, HELD, Scene
 
 from holdfast.app import approvals, execution, plans
 from holdfast.app.wire import House
-from holdfast.domain.plan import PauseMode
+from holdfast.domain.plan import ApprovalKind, PauseMode
 from holdfast.domain.transitions import PauseReason, PlanStatus, TaskStatus
 
 MODES: tuple[Mode, ...] = ("worker", "all")
@@ -59,8 +59,9 @@ def resume(scene: Scene) -> None:
 def test_a_drain_that_was_asked_for_before_the_kill_lets_the_running_task_finish_and_starts_no_more(
     make: MakeScene, mode: Mode
 ) -> None:
-    scene = make(SMALL)
+    scene = make(HELD)
     killed_after_request(scene, mode, lambda house, plan: plans.pause(house, plan, PauseMode.DRAIN))
+    scene.let_go()
     paused = next_worker(scene, 1, execution.EXIT_INTERRUPTED, once=mode == "worker")
     assert paused.view.plan.pause_reason is PauseReason.USER
     assert statuses(paused) == {"build": TaskStatus.COMPLETED, "last": TaskStatus.PENDING}
@@ -73,11 +74,12 @@ def test_a_drain_that_was_asked_for_before_the_kill_lets_the_running_task_finish
 def test_an_interrupt_that_was_asked_for_before_the_kill_stops_the_command_and_keeps_the_attempt(
     make: MakeScene, mode: Mode
 ) -> None:
-    scene = make(SMALL)
+    scene = make(HELD)
     killed_after_request(scene, mode, lambda house, plan: plans.pause(house, plan, PauseMode.INTERRUPT))
     paused = next_worker(scene, 1, execution.EXIT_INTERRUPTED)
     assert statuses(paused) == {"build": TaskStatus.PAUSED, "last": TaskStatus.PENDING}
     assert [step.interrupted for step in paused.view.steps] == [True]
+    scene.let_go()
     resume(scene)
     done = next_worker(scene, 2, 0)
     assert [(step.attempt, step.interrupted) for step in done.view.steps] == [(1, True), (1, False), (1, False)]
@@ -85,7 +87,7 @@ def test_an_interrupt_that_was_asked_for_before_the_kill_stops_the_command_and_k
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cancel_that_was_asked_for_before_the_kill_ends_the_plan(make: MakeScene, mode: Mode) -> None:
-    scene = make(SMALL)
+    scene = make(HELD)
     killed_after_request(scene, mode, plans.cancel)
     cancelled = next_worker(scene, 1, execution.EXIT_PLAN_FAILED)
     assert cancelled.view.plan.status is PlanStatus.CANCELLED
@@ -94,33 +96,28 @@ def test_a_cancel_that_was_asked_for_before_the_kill_ends_the_plan(make: MakeSce
 
 def test_a_gate_stays_open_over_a_kill_and_may_be_decided_while_no_worker_lives(make: MakeScene) -> None:
     scene = make(GATED)
-    process = crash.start(scene, Story("all"), None, 0)
-    await_gate(scene)
-    kill_run(scene.root, scene.token)
-    process.wait()
-    decide(scene)
-    life = crash.live(scene, Story("all"), None, 1, "--until", "waiting")
-    assert life.code == execution.EXIT_WAITS, life.output
-    decide(scene)
+    for number, kind in enumerate((ApprovalKind.PLAN, ApprovalKind.RESULT)):
+        process = crash.start(scene, Story("all"), None, number)
+        gate = await_gate(scene, kind)
+        kill_run(scene.root, scene.token)
+        process.wait()
+        with opened(scene) as house:
+            approvals.decide(house, gate, approve=True)
     done = next_worker(scene, 2, 0, once=True)
     assert statuses(done) == {"build": TaskStatus.COMPLETED}
-    assert sum(event.type == "approval" and event.subtype == "approved" for event in done.events) == 2
+    assert [step.attempt for step in done.view.steps] == [1]
 
 
-def await_gate(scene: Scene) -> None:
+def await_gate(scene: Scene, kind: ApprovalKind) -> str:
+    """Gives the id of the plan's gate of that kind once it is open."""
     deadline = time.monotonic() + 60
     while not (scene.data / "holdfast.db").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    while True:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        with opened(scene) as house:
-            if approvals.list_(house):
-                return
-
-
-def decide(scene: Scene) -> None:
     with opened(scene) as house:
-        (gate,) = approvals.list_(house)
-        approvals.decide(house, gate.id, approve=True)
+        while True:
+            assert time.monotonic() < deadline
+            for gate in approvals.list_(house):
+                if gate.kind is kind:
+                    return gate.id
+            time.sleep(0.05)

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from docs import generate
 
+from docs import generate
 from holdfast.engine import task_command
 from holdfast.settings import Settings
 

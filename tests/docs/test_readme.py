@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_commands_of_the_readme_take_a_plan_through_a_kill_to_its_result(tmp_path: Path, home: Path) -> None:
     shop = tmp_path / "shop"
     shop.mkdir()
@@ -29,7 +31,7 @@ def test_the_commands_of_the_readme_take_a_plan_through_a_kill_to_its_result(tmp
 
     said = readme.perform(readme.commands("in a repository"), shop, home)
 
-    assert "interrupted at: T2" in said
+    assert re.search("P1 has no worker; it was interrupted at: .*T2 Lines", said)
     assert readme.git(shop, "show", "holdfast/measure-the-code:report.txt").split() == ["1", "2"]
     subjects = readme.git(shop, "log", "--no-merges", "--format=%s", "holdfast/measure-the-code").splitlines()
     assert sorted(subjects) == ["Files", "Lines", "Write the report", "first"]
@@ -39,6 +41,7 @@ def test_the_commands_of_the_readme_take_a_plan_through_a_kill_to_its_result(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_demo_of_the_readme_runs(tmp_path: Path, home: Path) -> None:
     (line,) = readme.commands("demo")
     assert line == "uv run holdfast demo"

@@ -23,7 +23,9 @@ phases:
     tasks:
       - {title: greet, run: "echo hello {{ NAME }} > greeting; echo told; echo warned >&2"}
       - {title: look, run: "grep -q world greeting"}
-      - {title: flaky, run: "test $HOLDFAST_ATTEMPT -ge 2 && echo $HOLDFAST_PREVIOUS_ERROR > why", verify: ["test -s why"]}
+      - title: flaky
+        run: test $HOLDFAST_ATTEMPT -ge 2 && echo $HOLDFAST_PREVIOUS_ERROR > why
+        verify: ["test -s why"]
   - title: side by side
     mode: parallel
     tasks:
@@ -111,9 +113,8 @@ phases:
     tasks:
       - {title: fails, run: "echo partial > partial; test -f {{ SWITCH }}", max_attempts: 2}
       - {title: next, run: "ls > next"}
-variables: {SWITCH: "%s/switch"}
-"""
-        % bench.repository.parent
+variables: {SWITCH: "FOLDER/switch"}
+""".replace("FOLDER", str(bench.repository.parent))
     )
     plan, failed = view.plan, view.tasks[0]
     assert (plan.status, plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.TASK_FAILED)
@@ -233,7 +234,8 @@ def test_ignored_files_that_the_project_lists_are_kept_with_the_checkpoint(bench
 def test_a_running_task_gets_checkpoints_at_intervals(bench: Bench) -> None:
     bench.house.settings.checkpoint_interval_seconds = 0.1
     plan = bench.start(
-        "title: T\nphases: [{title: a, tasks: [{title: one, run: 'echo 1 > one; while test ! -f go; do sleep 0.05; done'}]}]"
+        "title: T\nphases:\n  - title: a\n    tasks:\n"
+        "      - {title: one, run: 'echo 1 > one; while test ! -f go; do sleep 0.05; done'}"
     )
     with bench.working() as worker:
 

@@ -30,6 +30,9 @@ _STAGES = tuple(str(name) for name in StageName)
 _STEP = re.compile(r"(step=|Holdfast-Step: )\d+")
 # A stage checkpoint belongs to the plan; the keys of tasks are never empty.
 _PLAN = ""
+# How many there are depends on time and on where the kills came: a worktree whose restoring was cut off half-way cannot
+# be told from one that somebody edited, so it is kept in a `pre_rewind` checkpoint before it is restored again.
+_UNCOUNTED = (CheckpointKind.INTERVAL, CheckpointKind.PRE_REWIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def observed(evidence: Evidence) -> Observed:
             owner: tuple(
                 f"{each.kind} {each.name}".strip()
                 for each in sorted(evidence.checkpoints, key=lambda each: each.number)
-                if evidence.key(each.task_id) == owner and each.kind is not CheckpointKind.INTERVAL
+                if evidence.key(each.task_id) == owner and each.kind not in _UNCOUNTED
             )
             for owner in (_PLAN, *(task.key for task in view.tasks))
         },
@@ -123,8 +126,7 @@ def observed(evidence: Evidence) -> Observed:
 
 def _happened(evidence: Evidence) -> Mapping[tuple[str, str, str], int]:
     """Counts the events by what they tell; how often a worker began is what the kills decide."""
-    left_out = {(EventType.STEP, "restarted"), (EventType.CHECKPOINT, "interval")}
-    # Whether the plan waits or runs between two moments of a gate depends on when the driver looked.
+    left_out = {(EventType.STEP, "restarted"), *((EventType.CHECKPOINT, str(kind)) for kind in _UNCOUNTED)}
     counted = [each for each in evidence.events if (each.type, each.subtype) not in left_out]
     counted = [each for each in counted if each.type not in (EventType.WORKER, EventType.SYSTEM)]
     return Counter((str(each.type), each.subtype, evidence.key(each.task_id)) for each in counted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Generator
@@ -107,9 +108,29 @@ def postgres_server() -> Generator[PostgresServer]:
         server = get_server(folder / "data", cleanup_mode="stop")
         try:
             running = PostgresServer(server, folder)
-            running.prepare()
-            yield running
+            with _stopped_with_us(running.pid, folder):
+                running.prepare()
+                yield running
         finally:
             server.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# Reads until the test process ends, however it ends; then stops a server that is still there.
+_WATCH = (
+    """cat >/dev/null; grep -qx "$1" "$2/data/postmaster.pid" 2>/dev/null && kill -INT "$1" && sleep 1; rm -rf "$2" """
+)
+
+
+@contextmanager
+def _stopped_with_us(pid: int, folder: Path) -> Generator[None]:
+    """Stops the server also when the tests are killed: no finaliser runs then."""
+    command = ["sh", "-c", _WATCH, "watch", str(pid), str(folder)]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        # The ordinary end comes first; the watcher must not race it for the folder.
+        watcher.kill()
+        watcher.communicate()

@@ -14,12 +14,13 @@ from pathlib import Path
 LINES = 12
 TITLE = "crash sample"
 
-# effect.sh NAME SECONDS [first attempt that succeeds]
+# effect.sh NAME SECONDS [first attempt that succeeds [file to wait for]]
 EFFECT = f"""\
 set -eu
-name=$1 pause=$2 succeeds=${{3:-1}}
+name=$1 pause=$2 succeeds=${{3:-1}} awaited=${{4:-README}}
 echo "begin $HOLDFAST_TASK_KEY $HOLDFAST_ATTEMPT $HOLDFAST_STEP" >> "$OUTSIDE"
 echo "$name attempt=$HOLDFAST_ATTEMPT step=$HOLDFAST_STEP" >> "marks/$name.txt"
+while [ ! -e "$awaited" ]; do sleep 0.02; done
 i=0
 while [ $i -lt {LINES} ]; do
     i=$((i + 1))
@@ -104,6 +105,18 @@ phases:
       - {{key: last, title: The last one, run: "sh effect.sh last 0.03"}}
 """
 
+# Its first command runs until somebody makes the file `go`.
+HELD = """\
+title: crash sample
+variables:
+  OUTSIDE: "{outside}"
+phases:
+  - title: only
+    tasks:
+      - {{key: build, title: Build it, run: 'sh effect.sh build 0.02 1 "$OUTSIDE.go"'}}
+      - {{key: last, title: The last one, run: "sh effect.sh last 0.02"}}
+"""
+
 NAMES = ("build", "left", "right", "after", "flaky", "last")
 
 
@@ -130,6 +143,10 @@ class Scene:
     @property
     def outside(self) -> Path:
         return self.root / "outside.txt"
+
+    def let_go(self) -> None:
+        """Lets the first command of the plan `HELD` go on."""
+        self.outside.with_name(f"{self.outside.name}.go").touch()
 
     def environment(self) -> dict[str, str]:
         """Gives the whole environment of a process that works on this run."""

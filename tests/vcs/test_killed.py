@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.vcs.places import make_repository
+from tests.vcs.places import TIME, make_place, make_repository, open_place
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = {"README.md": "hello\n", "src/app.py": "print(1)\n", "old/a": "a", "old/b": "b"}
@@ -24,6 +24,7 @@ POINTS = [
     "vcs.worktree.noted",
     "vcs.worktree.renamed",
     "vcs.snapshot.hashed:2",
+    "vcs.scan.cached",
     "vcs.pack.flushed",
     "vcs.pack.without_index",
     "vcs.pack.without_index:2",
@@ -104,3 +105,27 @@ def test_killed_at_random_times_and_run_again(
             time.sleep(chance.uniform(0.1, 1.2))
             process.kill()
     assert without_commits(finish(tmp_path)) == uninterrupted[0]
+
+
+def test_what_a_killed_process_had_hashed_but_not_written_is_read_again(tmp_path: Path) -> None:
+    """A cache that is more durable than the blobs which it names would make a checkpoint with missing files."""
+    place = make_place(tmp_path, FILES)
+    looked = """
+import os, sys, time
+from pathlib import Path
+from tests.vcs.places import open_place
+worktree = open_place(Path(sys.argv[1]), Path(sys.argv[1]) / "repository").worktree()
+(worktree.path / "new").write_text("not in the vault yet")
+time.sleep(0.1)
+worktree.snapshot(full=True)
+os.kill(os.getpid(), 9)
+"""
+    place.vault.close()
+    died = subprocess.run([sys.executable, "-c", looked, str(tmp_path)], cwd=ROOT, check=False)
+    assert died.returncode == -signal.SIGKILL
+    again = open_place(tmp_path, tmp_path / "repository")
+    with again.worktree() as worktree:
+        tree = worktree.snapshot(full=True).tree
+    again.vault.write_checkpoint("refs/holdfast/checkpoints/t/1", tree, (), "checkpoint", TIME)
+    assert again.vault.fsck() == []
+    assert again.vault.git(["cat-file", "blob", f"{tree}:new"]) == b"not in the vault yet"

@@ -158,6 +158,17 @@ def test_what_is_in_the_way_is_moved_aside(tmp_path: Path) -> None:
         assert worktree.snapshot().changed == 1
 
 
+def test_folder_that_a_tool_made_read_only_is_restored_all_the_same(place: Place) -> None:
+    with place.worktree() as worktree:
+        write(worktree.path / "cache/module/code", "1")
+        tree = worktree.snapshot().tree
+        write(worktree.path / "cache/module/more", "2")
+        (worktree.path / "cache/module").chmod(0o555)
+        worktree.set_tree(tree)
+        assert worktree.snapshot(full=True).tree == tree
+        assert (worktree.path / "cache/module").stat().st_mode & 0o300 == 0o300
+
+
 def test_leftovers_of_a_killed_restore_are_cleaned_and_never_captured(place: Place) -> None:
     with place.worktree() as worktree:
         write(worktree.path / "src/.holdfast-tmp-0", "half")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from holdfast import clock
-from holdfast.cli.render import count, glyph, lasted, safe, seconds, style_of, word
+from holdfast.cli.render import count, glyph, lasted, safe, seconds, style_of
 from holdfast.domain.plan import Phase, Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TASK_DONE, PhaseStatus, TaskStatus
@@ -134,7 +134,3 @@ def _mark(state: str, tick: int, *, moving: bool) -> Text:
     if not moving or state == "waiting":
         return glyph(state)
     return Text(SPINNER[tick % len(SPINNER)], style=style_of(state))
-
-
-def summary_word(plan: Plan) -> Text:
-    return word(plan.status)

@@ -254,7 +254,7 @@ class Demo:
                 environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            named = dict(each.partition(b"=")[::2] for each in environment)
+            named = {name: value for name, _, value in (each.partition(b"=") for each in environment)}
             if command[0].endswith(b"sh"):
                 task = b" ".join(named.get(name, b"?") for name in (b"HOLDFAST_TASK", b"HOLDFAST_TASK_KEY"))
                 found.append((pid, task.decode(errors="replace")))

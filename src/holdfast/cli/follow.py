@@ -155,7 +155,8 @@ class Follower:
 
     def _say(self, text: str) -> None:
         if not self.session.json:
-            say(self.session.err, text, style="yellow")
+            # A live board must know of every line that is printed above it.
+            say(self.session.err if self.live is None else self.session.out, text, style="yellow")
 
     def _only_gates_left(self, view: PlanView) -> bool:
         waits = view.plan.status is PlanStatus.WAITING and view.plan.stop is None and bool(view.gates)
@@ -221,11 +222,12 @@ def work_on(session: Session, house: House, plan_ids: list[str], *, wait: bool, 
 def settle(session: Session, house: House, plan_id: str) -> PlanView:
     """Lets a request (pause, cancel) be carried out now: waits for the live worker, or works until the plan stops."""
     signals = Signals()
-    since = history.last_event(house)
-    with signals.caught():
-        with execution.working(house, "run") as worker:
-            follower = Follower(session, house, plan_id, signals, wait=True, worker=worker, seen=since, quiet=True)
+    with signals.caught(), execution.working(house, "run") as worker:
+        follower = Follower(session, house, plan_id, signals, wait=True, worker=worker, controls=False, quiet=True)
+        try:
             return follower.until_it_ends()
+        except Leave:
+            return plans.show(house, plan_id)
 
 
 def work_for_all(session: Session, house: House) -> int:

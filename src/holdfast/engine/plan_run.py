@@ -32,7 +32,7 @@ from holdfast.engine import merge, plan_verify
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.queues import RUN_PLAN, WAKE
-from holdfast.engine.runtime import Runtime, attempted, current, in_thread
+from holdfast.engine.runtime import Runtime, attempted, current, in_thread, persistent
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, approvals, plans, projects, steps, tasks
 
@@ -65,7 +65,7 @@ async def run_plan(plan_id: str, run: int) -> None:
 
 
 async def _turn(plan_id: str, run: int) -> Turn:
-    taken = await attempted(asyncio.to_thread(take_turn, current(), plan_id, run))
+    taken = await attempted(asyncio.to_thread(persistent, take_turn, current(), plan_id, run))
     if taken["value"] is not None:
         return taken["value"]
     await in_thread(fail, current(), plan_id, run, taken["error"])

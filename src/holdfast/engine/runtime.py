@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypedDict, TypeVar
 
+from holdfast import clock
 from holdfast.engine.places import Places
 from holdfast.engine.queues import Engine
 from holdfast.engine.workspace import Workspaces
 from holdfast.errors import HoldfastError, InfraError
 from holdfast.settings import Settings
-from holdfast.store import Database
+from holdfast.store import Conflict, Database
+
+CONFLICTS = 5
 
 LOG = logging.getLogger("holdfast.engine")
 
@@ -88,12 +92,22 @@ def current() -> Runtime:
     return _current[0]
 
 
+def persistent(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Calls `function` again where PostgreSQL chose its transaction as a deadlock's victim; all of ours may be."""
+    for attempt in range(1, CONFLICTS):
+        try:
+            return function(*arguments, **keywords)
+        except Conflict:
+            time.sleep(0.05 * attempt * (1 + clock.jitter()))
+    return function(*arguments, **keywords)
+
+
 async def in_thread(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
     """Runs blocking work in a thread. An infrastructure error ends the worker and never reaches DBOS.
 
     DBOS would record it as the workflow's final error (engine measurements, DBOS 3.4), and the work would be lost.
     """
-    return await guarded(asyncio.to_thread(function, *arguments, **keywords))
+    return await guarded(asyncio.to_thread(persistent, function, *arguments, **keywords))
 
 
 class Result(TypedDict, Generic[R]):

@@ -20,7 +20,7 @@ from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import task_command
 from holdfast.engine.queues import RUN_TASK
-from holdfast.engine.runtime import Result, Runtime, attempted, current, guarded, in_thread
+from holdfast.engine.runtime import Result, Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
     Outcome,
     Work,
@@ -56,7 +56,7 @@ async def run_task(task_id: str, run: int) -> None:
 
 
 async def _prepare(work: Work) -> Result[str]:
-    return await attempted(asyncio.to_thread(prepare, current(), work))
+    return await attempted(asyncio.to_thread(persistent, prepare, current(), work))
 
 
 async def _execute(work: Work, step_id: str) -> Result[Outcome]:
@@ -65,7 +65,7 @@ async def _execute(work: Work, step_id: str) -> Result[Outcome]:
 
 async def _seal(work: Work, step_id: str, outcome: Outcome) -> Result[None]:
     reloaded = await in_thread(reload, current(), work)
-    return await attempted(asyncio.to_thread(seal, current(), reloaded, step_id, outcome))
+    return await attempted(asyncio.to_thread(persistent, seal, current(), reloaded, step_id, outcome))
 
 
 async def _abandon(work: Work, error: str) -> None:
@@ -223,7 +223,7 @@ async def _keep_checkpoints(runtime: Runtime, work: Work, step_id: str) -> None:
         return
     while True:
         await asyncio.sleep(interval)
-        await guarded(asyncio.to_thread(interval_checkpoint, runtime, work, step_id))
+        await guarded(asyncio.to_thread(persistent, interval_checkpoint, runtime, work, step_id))
 
 
 def interval_checkpoint(runtime: Runtime, work: Work, step_id: str) -> None:

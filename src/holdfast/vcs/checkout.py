@@ -17,7 +17,8 @@ from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
 from holdfast.vcs import git, statcache
 from holdfast.vcs.folder import gone
-from holdfast.vcs.vault import Vault, sync_filesystem
+from holdfast.vcs.objects import sync_filesystem
+from holdfast.vcs.vault import Vault
 
 _NOTE = "worktree.json"
 

@@ -114,7 +114,10 @@ class Tracker:
             self._watch.close()
             self._watch = None
         if scan.seen != known:
+            # The cache names blobs, and who trusts it does not read the files again: so the blobs come first.
+            self._objects.sync()
             statcache.save(self._cache, scan.seen)
+        failpoint("vcs.scan.cached")
         self._since_scan = 0
         return after
 

@@ -7,6 +7,7 @@ pack or none. Objects wait in memory until `flush`, so that a checkpoint of any 
 from __future__ import annotations
 
 import binascii
+import ctypes
 import hashlib
 import os
 import struct
@@ -221,6 +222,12 @@ class Objects:
             self._pending.clear()
             self._pending_bytes = 0
 
+    def sync(self) -> None:
+        """Returns when all that was put is on the disk, with its name. A failure is never retried."""
+        self.flush()
+        with disk_failures():
+            sync_filesystem(self.git_dir)
+
     def _write_pack(self) -> None:
         pack = bytearray(b"PACK" + struct.pack(">II", 2, len(self._pending)))
         records: list[tuple[bytes, int, int]] = []
@@ -293,3 +300,15 @@ def _write_flushed(path: Path, content: bytes | bytearray) -> None:
             rest = rest[target.write(rest) :]
         os.fchmod(target.fileno(), 0o444)
         os.fdatasync(target.fileno())
+
+
+def sync_filesystem(path: Path) -> None:
+    """Flushes the filesystem that `path` is on; raises OSError if that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)

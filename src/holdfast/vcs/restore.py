@@ -74,13 +74,13 @@ class Restore:
         for path in sorted(emptied - {b""}, key=len, reverse=True):
             above, _, name = path.rpartition(b"/")
             # only what is empty goes: ignored files keep their folder
-            with suppress(OSError), self._folder.open(above) as descriptor:
+            with suppress(OSError), self._open(above) as descriptor:
                 os.rmdir(name, dir_fd=descriptor)
 
     def _write(self, path: bytes, old: Entry | None, new: Entry) -> None:
         above, _, name = path.rpartition(b"/")
         self._make_folders(above)
-        with self._folder.open(above) as descriptor:
+        with self._open(above) as descriptor:
             there = _status(name, descriptor)
             if new[0] == GITLINK:
                 self._make_submodule(name, descriptor, there)
@@ -115,7 +115,7 @@ class Restore:
         """Makes every part of `path` a real folder; a file or symlink in the way is in no snapshot and moved aside."""
         above = b""
         for name in path.split(b"/") if path else ():
-            with self._folder.open(above) as descriptor:
+            with self._open(above) as descriptor:
                 there = _status(name, descriptor)
                 if there is not None and not stat.S_ISDIR(there.st_mode):
                     self._move_aside(name, descriptor)
@@ -137,9 +137,10 @@ class Restore:
 
     @contextmanager
     def _open(self, path: bytes) -> Generator[int]:
-        """Gives the folder at `path`, as FileNotFoundError if it is only there behind a symlink."""
+        """Gives the folder at `path`, writable to us; raises FileNotFoundError if it is only there behind a symlink."""
         try:
             with self._folder.open(path) as descriptor:
+                _make_writable(descriptor)
                 yield descriptor
         except OSError as error:
             if error.errno in GONE:
@@ -174,6 +175,13 @@ def _status(name: bytes, descriptor: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _make_writable(descriptor: int) -> None:
+    """Lets us write to a folder that its tools made read-only (module caches do): no snapshot has a folder's mode."""
+    mode = os.fstat(descriptor).st_mode & 0o7777
+    if mode & 0o300 != 0o300:
+        os.fchmod(descriptor, mode | 0o300)
 
 
 def _is_folder(name: bytes, descriptor: int) -> bool:

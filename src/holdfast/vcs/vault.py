@@ -6,7 +6,6 @@ Whatever a method returns as written is on the disk: objects first, then the ref
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
@@ -24,7 +23,7 @@ from holdfast.errors import Corruption, IllegalState, NotFound, UserError
 from holdfast.failpoints import failpoint
 from holdfast.vcs import git
 from holdfast.vcs.git import disk_failures
-from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects
+from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects, sync_filesystem
 from holdfast.vcs.refs import Refs
 from holdfast.vcs.repository import inspect
 
@@ -274,9 +273,7 @@ class Vault:
 
     def sync(self) -> None:
         """Returns when all that was written to the vault's filesystem is on the disk. A failure is never retried."""
-        self.objects.flush()
-        with disk_failures():
-            sync_filesystem(self.path)
+        self.objects.sync()
 
     def fsck(self) -> list[str]:
         """Gives the problems that git finds in the vault: lost or damaged objects, refs to nothing. Empty = clean."""
@@ -314,6 +311,7 @@ class Vault:
         return True
 
     def _alone(self, wait_seconds: float) -> bool:
+        self.objects.flush()
         self.objects.close()
         self._refs.close()
         deadline = monotonic() + wait_seconds
@@ -334,18 +332,6 @@ class Vault:
         for ref, oid in refs.items():
             if bytes.fromhex(oid) in gone:
                 self._refs.delete(ref)
-
-
-def sync_filesystem(path: Path) -> None:
-    """Flushes the filesystem that `path` is on; raises OSError if that fails."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
 
 
 def _branch_ref(branch: str) -> str:

@@ -206,7 +206,8 @@ def _tables() -> None:
         sa.Column("ended_at", Moment(), nullable=True),
         sa.CheckConstraint("executor IN ('agent', 'command')", name=op.f("ck_tasks_executor")),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')", name=op.f("ck_tasks_failure")
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')",
+            name=op.f("ck_tasks_failure"),
         ),
         sa.CheckConstraint(
             "status IN ('pending', 'awaiting_approval', 'queued', 'running', 'retrying', 'interrupted', 'paused', 'completed', 'failed', 'skipped', 'cancelled')",
@@ -301,7 +302,8 @@ def _tables() -> None:
         sa.Column("bytes_changed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("details", Json(), nullable=False),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')", name=op.f("ck_steps_failure")
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')",
+            name=op.f("ck_steps_failure"),
         ),
         sa.CheckConstraint("ended_at IS NOT NULL OR exit_code IS NULL", name=op.f("ck_steps_exit_has_end")),
         sa.CheckConstraint(

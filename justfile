@@ -1,0 +1,36 @@
+# Every recipe is a plain command; without `just`, type it.
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Lint, format, types, the imports of the house.
+check:
+    uv run ruff check
+    uv run ruff format --check
+    uv run pyright
+    uv run lint-imports
+
+# The tests without the slow ones.
+test:
+    uv run pytest -m "not slow"
+
+# All tests, as the CI runs them.
+test-all:
+    uv run pytest
+
+# Kills the sample plan a thousand times on each database.
+crash kills="1000":
+    uv run python -m tests.crash.campaign --kills {{kills}} --database sqlite --mode both --jobs 2
+    uv run python -m tests.crash.campaign --kills {{kills}} --database postgres --mode both --jobs 2
+
+# The benchmarks, each with its peers beside it; results go to bench/results.
+bench:
+    uv run python bench/cli_start.py
+    uv run python bench/overhead.py
+    uv run python bench/resume.py
+    uv run python bench/checkpoint.py
+
+# Writes the pages that are made of the source.
+docs:
+    uv run python docs/generate.py
