@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 LIMIT_SECONDS = 2.0
@@ -124,14 +125,17 @@ def git(repository: Path, *arguments: str, given: bytes = b"") -> str:
 
 
 def fabricate(data: Path, count: int) -> None:
-    """Adds a finished plan with `count` steps, each with its checkpoint, its events, its metrics and its log."""
+    """Adds a finished plan with `count` steps, each with its checkpoint and ref, its events, its metric and its log.
+
+    Rows go in by the thousand, as the store's own functions would take minutes for them; `db check` finds them sound.
+    """
     from holdfast import clock
     from holdfast.app import wire
-    from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, checkpoint_ref
+    from holdfast.domain.checkpoint import checkpoint_ref
     from holdfast.domain.planfile import parse, to_domain
-    from holdfast.domain.transitions import PlanStage, PlanStatus, TaskStatus
+    from holdfast.domain.transitions import PlanStage
     from holdfast.settings import Settings
-    from holdfast.store import LogStream, NewLine, checkpoints, logs, metrics, plans, projects, steps
+    from holdfast.store import plans, projects, tables
 
     lines = "\n".join(f'      - {{title: t{number}, run: "true"}}' for number in range(TASKS))
     text = f"title: history\nphases:\n  - title: all\n    tasks:\n{lines}\n"
@@ -145,47 +149,73 @@ def fabricate(data: Path, count: int) -> None:
         refs = [checkpoint_ref(tasks[n % TASKS].id, n // TASKS + 1) for n in range(count)]
         commits = write_refs(vault, refs)
         tree = git(vault, "rev-parse", f"{commits[0]}^{{tree}}").strip()
-        plan = replace(plan, status=PlanStatus.COMPLETED, stage=PlanStage.COMPLETED, base_commit=commits[0], run=1)
-        done = [replace(task, status=TaskStatus.COMPLETED, branch=plan.branch, attempt=1) for task in tasks]
         with house.database.transaction() as connection:
-            plans.add(connection, plan, phases, done)
-        for first in range(0, count, 500):
-            with house.database.transaction() as connection:
-                for n in range(first, min(first + 500, count)):
-                    task, run = tasks[n % TASKS], n // TASKS + 1
-                    step = steps.begin(
-                        connection,
-                        id=clock.new_id(),
-                        task_id=task.id,
-                        run=run,
-                        attempt=1,
-                        branch=plan.branch,
-                        commit_before=commits[n],
-                        actor="bench",
-                    )
-                    checkpoint = Checkpoint(
-                        id=clock.new_id(),
-                        number=run,
-                        plan_id=plan.id,
-                        task_id=task.id,
-                        step_id=step.id,
-                        kind=CheckpointKind.STEP,
-                        name="",
-                        ref=refs[n],
-                        commit=commits[n],
-                        tree=tree,
-                        head_commit=commits[n],
-                        message_id=None,
-                        state={},
-                        skipped=(),
-                        busy=(),
-                        created_at=clock.now(),
-                    )
-                    checkpoints.add(connection, checkpoint, actor="bench")
-                    said = [NewLine(LogStream.STDOUT, clock.now(), f"line {i}\n") for i in range(5)]
-                    logs.append(connection, step.id, said, launch="command-0", after=0, last_record=5)
-                    metrics.upsert(connection, plan.id, "duration", 1.0, unit="s", step_id=step.id)
-                    steps.finish(connection, step.id, actor="bench", exit_code=0, commit_after=commits[n])
+            plans.add(connection, replace(plan, stage=PlanStage.IMPLEMENTING, base_commit=commits[0]), phases, tasks)
+            first = connection.execute(tables.projects.select()).one().last_step + 1
+            history = [
+                Made(clock.new_id(), tasks[n % TASKS].id, n // TASKS + 1, first + n, refs[n], commits[n], tree)
+                for n in range(count)
+            ]
+            insert(connection, project.id, plan.id, history)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One step of the history and its checkpoint."""
+
+    id: str
+    task_id: str
+    run: int
+    number: int
+    ref: str
+    commit: str
+    tree: str
+
+
+def insert(connection: Any, project_id: str, plan_id: str, history: list[Made]) -> None:
+    """Writes the rows of the history: what a real run leaves of each step."""
+    from holdfast import clock
+    from holdfast.store import tables
+
+    now = clock.now()
+    where = {"project_id": project_id, "plan_id": plan_id}
+    steps = [
+        where
+        | {"id": each.id, "task_id": each.task_id, "run": each.run, "number": each.number, "attempt": 1}
+        | {"branch": "holdfast/history", "commit_before": each.commit, "commit_after": each.commit, "exit_code": 0}
+        | {"agent_config": {}, "details": {}, "started_at": now, "ended_at": now}
+        for each in history
+    ]
+    checkpoints = [
+        {"id": clock.new_id(), "plan_id": plan_id, "task_id": each.task_id, "step_id": each.id, "number": each.run}
+        | {"kind": "step", "name": "", "ref": each.ref, "commit": each.commit, "tree": each.tree}
+        | {"head_commit": each.commit, "state": {}, "skipped": (), "busy": (), "created_at": now, "details": {}}
+        for each in history
+    ]
+    events = [
+        where
+        | {"owner_id": tables.LOCAL_OWNER, "at": now, "task_id": each.task_id, "step_id": each.id}
+        | {"type": type_, "subtype": subtype, "actor": "bench", "data": {"number": each.number}}
+        for each in history
+        for type_, subtype in (("step", "started"), ("checkpoint", "step"), ("step", "completed"))
+    ]
+    logs = [
+        {"step_id": each.id, "stream": "stdout", "at": now, "text": f"line {n}\n"} for each in history for n in range(5)
+    ]
+    metrics = [
+        {"plan_id": plan_id, "step_id": each.id, "name": "duration", "value": 1.0, "unit": "s", "at": now}
+        for each in history
+    ]
+    every = (
+        (tables.steps, steps),
+        (tables.checkpoints, checkpoints),
+        (tables.events, events),
+        (tables.logs, logs),
+        (tables.metrics, metrics),
+    )
+    for table, rows in every:
+        connection.execute(table.insert(), rows)
+    connection.execute(tables.projects.update().values(last_step=history[-1].number))
 
 
 def write_refs(vault: Path, refs: list[str]) -> list[str]:

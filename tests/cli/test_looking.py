@@ -88,7 +88,8 @@ def test_a_step_is_shown_and_compared(ran: tuple[Program, Result]) -> None:
 def test_the_log_of_a_step_is_what_it_said(ran: tuple[Program, Result]) -> None:
     program, _ = ran
     lines = program("step", "log", "1", "--json").lines
-    assert [line["text"] for line in lines if line["stream"] == "stdout"][-1].endswith("loud")
+    said = [line["text"].rstrip("\n") for line in lines if line["stream"] == "stdout"]
+    assert said[-1].endswith("loud")
 
 
 def test_a_terminal_never_gets_control_sequences_of_stored_text(ran: tuple[Program, Result]) -> None:

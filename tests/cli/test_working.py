@@ -107,6 +107,7 @@ def test_a_person_may_decide_later(ready: Program) -> None:
 def test_tasks_of_a_manual_phase_wait_each_for_its_approval(ready: Program) -> None:
     assert ready("run", ready.plan(MANUAL)).code == 7
     assert ready("task", "approve", "first").code == 0
+    assert ready("resume").code == 7
     assert ready("task", "reject", "second").code == 0
     result = ready("resume", "--json")
     assert result.code == 0, result.err

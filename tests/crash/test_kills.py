@@ -16,11 +16,11 @@ STORIES: list[tuple[Mode, str]] = [
     ("worker", "engine.prepare.worktree_ready:4 engine.merge.commit_written:1 engine.checkpoint.written:3"),
     (
         "all",
-        "engine.plan.stage_entered:3 launch.started:3 engine.restart.worktree_reset:1 engine.commit.branch_moved:1",
+        "engine.plan.stage_entered:3 @begin:left engine.restart.worktree_reset:1 engine.commit.branch_moved:1",
     ),
     ("all", "@begin:left engine.restart.strays_killed:1 vcs.checkpoint.ref_written:2 engine.seal.before_commit:1"),
     ("all", "shim.command_ended:5 engine.merge.merged:1 vcs.pack.without_index:1 engine.seal.committed:1"),
-    ("worker", "shim.exit_written:2 launch.started:13"),
+    ("worker", "shim.exit_written:2"),
 ]
 
 

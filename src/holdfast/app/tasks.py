@@ -12,7 +12,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint
-from holdfast.errors import IllegalState
+from holdfast.errors import IllegalState, NotFound
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, approvals, checkpoints, plans, projects, steps, tasks
 from holdfast.vcs import Change, Diff, DiffLimits, diff, measure
@@ -36,8 +36,15 @@ class TaskView:
 
 
 def find(house: House, reference: str, *, plan_id: str | None = None) -> str:
+    """Gives the id of the task that `reference` names; a key alone is one of the newest plan."""
     with house.database.read() as connection:
-        return tasks.find(connection, reference, plan_id=plan_id)
+        try:
+            return tasks.find(connection, reference, plan_id=plan_id)
+        except NotFound:
+            newest = plans.list_(connection, limit=1).items
+            if plan_id is not None or not newest:
+                raise
+            return tasks.find(connection, reference, plan_id=newest[0].id)
 
 
 def show(house: House, task_id: str) -> TaskView:

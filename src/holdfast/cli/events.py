@@ -82,7 +82,8 @@ def line(event: Event, names: Names, *, actor: bool = False, plan: bool = False)
         shown.append(f"{safe(subject)}  ", style="")
     shown.append(safe(sentence(event)), style=style_of(event.subtype) or "default")
     if actor:
-        shown.append(f"  ({safe(event.actor)})", style="dim")
+        # Which worker it was is in the JSON; to people its id is noise.
+        shown.append(f"  ({safe(event.actor.partition(':')[0])})", style="dim")
     return shown
 
 

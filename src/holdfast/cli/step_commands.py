@@ -89,7 +89,7 @@ def show(session: Session, number: str, project: str) -> int:
 
 
 def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
-    from holdfast.cli.render import facts, lasted, safe, say, seconds, show, size, when, word
+    from holdfast.cli.render import count, facts, lasted, safe, say, seconds, show, size, when, word
 
     step, out = found.step, session.out
     say(out, f"step {step.number}  T{found.task.number} {safe(found.task.title)}", style="bold")
@@ -111,7 +111,10 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
                 ("  restarts", str(step.restarts or "")),
                 ("  cpu", seconds(step.cpu_seconds)),
                 ("  memory", size(step.peak_memory_bytes)),
-                ("  changed", f"{step.files_changed} files, {size(step.bytes_changed)}" if step.files_changed else ""),
+                (
+                    "  changed",
+                    f"{count(step.files_changed, 'file')}, {size(step.bytes_changed)}" if step.files_changed else "",
+                ),
                 ("  run with", config),
             ]
         ),

@@ -117,7 +117,7 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
         with runtime.database.read() as connection:
             plan = plans.get(connection, plan_id)
         if plan.run != run or plan.status not in PLAN_EXECUTING:
-            runtime.workspaces.release(plan)
+            settle_down(runtime, plan)
             return {"ended": True, "verify": False, "wait_seconds": 0.0}
         prepare_plan(runtime, plan)
         if plan.cancel_requested:
@@ -128,6 +128,14 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
             turn = go_on(runtime, plan)
         if turn is not None:
             return turn
+
+
+def settle_down(runtime: Runtime, plan: Plan) -> None:
+    """Gives back the worktrees of a plan that no longer runs, and joins the vault's packs if there are many."""
+    runtime.workspaces.release(plan)
+    with runtime.database.read() as connection:
+        project = projects.get(connection, plan.project_id)
+    runtime.workspaces.vault(project).compact()
 
 
 def prepare_plan(runtime: Runtime, plan: Plan) -> None:

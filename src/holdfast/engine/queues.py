@@ -5,9 +5,10 @@ A plan runs where its project's vault and worktrees are, so each data folder (ho
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
 
 from holdfast.store import Connection, Database
 
@@ -58,8 +59,12 @@ class Engine:
         self._enqueue(connection, RUN_TASK, tasks_queue(home), task_workflow_id(task_id, run), task_id, run)
 
     def wake_plan(self, connection: Connection, plan_id: str, run: int) -> None:
-        """Lets the driver of a plan look at the tables again, once the transaction has committed."""
-        self._client.send_in_transaction(connection, plan_workflow_id(plan_id, run), "look", WAKE)
+        """Lets the driver of a plan look at the tables again, once the transaction has committed.
+
+        One that is gone needs no waking: `recovery.reconcile` starts another, which looks by itself.
+        """
+        with suppress(error.DBOSNonExistentWorkflowError), connection.begin_nested():
+            self._client.send_in_transaction(connection, plan_workflow_id(plan_id, run), "look", WAKE)
 
     def live(self, workflow_ids: list[str]) -> set[str]:
         """Tells which of these workflows are enqueued or running."""

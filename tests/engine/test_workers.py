@@ -1,0 +1,126 @@
+"""Several processes on one database: one executes on SQLite, many on PostgreSQL, and the living take over the dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from tests.engine.conftest import Bench, opened, settings, statuses
+
+from holdfast.app import database, execution, plans
+from holdfast.domain.transitions import PlanStatus
+from holdfast.engine.worker import Worker
+from holdfast.errors import Unavailable
+
+WORKER = """
+import threading
+from holdfast.app import execution, wire
+with wire.open_house() as house, execution.working(house, "worker") as worker:
+    print("working" if worker else "refused", flush=True)
+    worker.runtime.ended.wait()
+"""
+
+PLAN = """
+title: Shared
+phases:
+  - title: p
+    mode: parallel
+    tasks:
+      - {title: a, run: "echo a >> OUTSIDE; sleep 0.3; echo a > a"}
+      - {title: b, run: "echo b >> OUTSIDE; sleep 0.2; echo b > b"}
+  - title: s
+    tasks: [{title: c, run: "echo c >> OUTSIDE; sleep 0.3; cat a b > c"}]
+"""
+
+
+@contextmanager
+def worker_process(bench: Bench) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        **os.environ,
+        "HOLDFAST_DATA": str(bench.house.places.data),
+        "HOLDFAST_DB": bench.house.settings.db,
+        "HOLDFAST_RETRY_BASE_SECONDS": "0.05",
+    }
+    process = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def finished(bench: Bench, ids: list[str]) -> None:
+    for plan_id in ids:
+        view = bench.until(None, plan_id)
+        assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
+        assert [step.attempt for step in view.steps] == [1, 1, 1]
+        assert bench.files(view.plan.branch)["c"] == "a\nb\n"
+    assert list(database.examine(bench.house)) == []
+
+
+def test_two_workers_on_postgresql_share_the_plans_and_the_one_left_takes_over(
+    postgres_url: str, tmp_path: Path, repository: Path
+) -> None:
+    outside = tmp_path / "outside"
+    for bench in opened(settings(tmp_path, postgres_url), repository):
+        with worker_process(bench) as first, worker_process(bench):
+            ids = [bench.start(PLAN.replace("OUTSIDE", str(outside))).id for _ in range(3)]
+            deadline = time.monotonic() + 60
+            while not outside.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            first.send_signal(signal.SIGKILL)
+            finished(bench, ids)
+    assert sorted(outside.read_text().split()) == sorted(["a", "b", "c"] * 3), "each command ran exactly once"
+
+
+def test_on_sqlite_one_process_executes_and_the_others_are_its_clients(tmp_path: Path, repository: Path) -> None:
+    outside = tmp_path / "outside"
+    for bench in opened(settings(tmp_path), repository):
+        with worker_process(bench) as process:
+            with pytest.raises(Unavailable, match=f"process {process.pid} executes"):
+                Worker(bench.house.database, bench.house.settings, bench.house.places, "run").__enter__()
+            with bench.working() as none:
+                assert none is None
+            assert [each.alive for each in execution.workers_now(bench.house)] == [True]
+            ids = [bench.start(PLAN.replace("OUTSIDE", str(outside))).id for _ in range(2)]
+            finished(bench, ids)
+        assert not execution.is_worked_on(bench.house)
+
+
+def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
+    """The engine's tables may be cleaned or lost: ours are the truth, so the work is started again from them."""
+    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.5; echo 1 > one'}]}]")
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running" and len(view.steps) == 1)
+    with bench.house.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM workflow_status"))
+    with bench.working() as worker:
+        view = bench.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED
+    assert [(step.attempt, step.interrupted) for step in view.steps] == [(1, True), (1, False)]
+    assert bench.files(plan.branch)["one"] == "1\n"
+    assert list(database.examine(bench.house)) == []
+
+
+def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
+    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.4'}]}]")
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running")
+        assert execution.interrupted(bench.house) == ()
+    (cut,) = execution.interrupted(bench.house)
+    assert execution.cut_off(cut) == ("T1 t",)
+    with bench.working() as worker:
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
+    assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
