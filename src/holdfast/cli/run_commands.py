@@ -57,10 +57,10 @@ def run(
 
             show_preview(session, plans.preview(house, found, read, base=base, variables=given))
             return 0
-        for note in projects.notes_of(found):
-            session.note(note)
         since = history.last_event(house)
         plan = plans.create(house, found, read, base=base, variables=given)
+        for note in projects.notes_of(found):
+            session.note(note)
         plans.execute(house, plan.id)
         if detach:
             return started(session, house, plan.id)
