@@ -1,6 +1,6 @@
 """Named places between two durable effects where a crash test may kill the process.
 
-`HOLDFAST_FAILPOINT=name` or `name:n` kills this process with SIGKILL at the n-th pass of that point (default: the first).
+`HOLDFAST_FAILPOINT=name` or `name:n` kills this process with SIGKILL at the n-th pass of that point (1 if not said).
 `HOLDFAST_FAILPOINT_LOG=path` appends each passed name to a file, so that a test can learn which points a run has.
 Neither is set in normal use; then a point costs one dictionary look-up.
 """

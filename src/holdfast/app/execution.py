@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from holdfast.engine.worker import Worker
 
 LOOK_SECONDS = 0.2
+ALIVE_SECONDS = 1.0
 
 EXIT_OK = 0
 EXIT_PLAN_FAILED = 6
@@ -29,6 +30,10 @@ EXIT_WAITS = 7
 EXIT_RUNNING = 8
 EXIT_BUDGET = 9
 EXIT_INTERRUPTED = 130
+
+
+class WorkerGone(Exception):
+    """The worker that a client followed is gone: the client may work itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,20 @@ def follow(
     show: Callable[[PlanView], None],
     *,
     stop_waiting: Callable[[PlanView], bool],
+    take_over: bool = False,
 ) -> PlanView:
     """Shows a plan again and again until it no longer runs, or `stop_waiting` says so; gives its last view.
 
-    Raises what broke the worker, if it broke: nothing is lost, the next one goes on.
+    Raises what broke the worker, if it broke: nothing is lost, the next one goes on. A client that would `take_over`
+    gets `WorkerGone` when nobody works on the plan any more.
     """
     newest, view = -1, None
+    asked = time.monotonic()
     while True:
+        if take_over and worker is None and time.monotonic() - asked > ALIVE_SECONDS:
+            asked = time.monotonic()
+            if not is_worked_on(house):
+                raise WorkerGone
         if worker is not None and worker.runtime.broken is not None:
             raise worker.runtime.broken
         # Every change has its event, so an unchanged history means an unchanged plan.

@@ -83,9 +83,15 @@ def create(
     *,
     base: str = "",
     variables: Mapping[str, str] | None = None,
+    to_run: bool = False,
 ) -> Plan:
-    """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs."""
+    """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs.
+
+    With `to_run` it is refused, and nothing stored, if it cannot be executed as it is.
+    """
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
+    if to_run:
+        refuse_missing_agents(new_tasks)
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
     return stored
@@ -197,7 +203,7 @@ def refuse_missing_agents(all_tasks: tuple[Task, ...]) -> None:
     if missing:
         named = missing[0].agent or "an agent"
         raise Unavailable(
-            f"T{missing[0].number} ({missing[0].key}) needs {named}, and no coding agent is available",
+            f"the task {missing[0].key!r} needs {named}, and no coding agent is available",
             hint="give the task a `run:` command instead of `instructions:`",
             code="agent_missing",
         )

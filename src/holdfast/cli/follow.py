@@ -77,6 +77,7 @@ class Follower:
     wait: bool = False
     worker: Worker | None = None
     controls: bool = True
+    take_over: bool = False
     quiet: bool = False
     seen: int = 0
     tick: int = 0
@@ -89,7 +90,12 @@ class Follower:
         while True:
             with self._drawing():
                 view = execution.follow(
-                    self.house, self.worker, self.plan_id, self.show, stop_waiting=self._only_gates_left
+                    self.house,
+                    self.worker,
+                    self.plan_id,
+                    self.show,
+                    stop_waiting=self._only_gates_left,
+                    take_over=self.take_over,
                 )
             if view.plan.status not in PLAN_EXECUTING or not self._decide(view):
                 return view
@@ -203,20 +209,32 @@ def say_line(session: Session, text: Any) -> None:
 def work_on(session: Session, house: House, plan_ids: list[str], *, wait: bool, since: int) -> int:
     """Makes this process a worker (or a client of the one there is) until these plans stop; gives the exit code."""
     signals = Signals()
+    followers = [
+        Follower(session, house, plan_id, signals, wait=wait, seen=since, take_over=True) for plan_id in plan_ids
+    ]
     views: list[PlanView] = []
     with signals.caught():
         try:
-            with execution.working(house, "run") as worker:
-                if worker is None:
-                    session.note(f"{other_worker(house)} works on this database: following it")
-                for plan_id in plan_ids:
-                    follower = Follower(session, house, plan_id, signals, wait=wait, worker=worker, seen=since)
-                    views.append(follower.until_it_ends())
+            while len(views) < len(followers):
+                take_part(session, house, followers, views)
         except Leave as left:
             return leave(session, left)
     for view in views:
         ending.tell(session, house, view)
     return ending.worst(views)
+
+
+def take_part(session: Session, house: House, followers: list[Follower], views: list[PlanView]) -> None:
+    """Follows the plans that have no last view yet, as the worker or as a client of it, until that one is gone."""
+    with execution.working(house, "run") as worker:
+        if worker is None:
+            session.note(f"{other_worker(house)} works on this database: following it")
+        try:
+            for follower in followers[len(views) :]:
+                follower.worker = worker
+                views.append(follower.until_it_ends())
+        except execution.WorkerGone:
+            session.note("that worker is gone: going on here")
 
 
 def settle(session: Session, house: House, plan_id: str) -> PlanView:

@@ -58,7 +58,7 @@ def run(
             show_preview(session, plans.preview(house, found, read, base=base, variables=given))
             return 0
         since = history.last_event(house)
-        plan = plans.create(house, found, read, base=base, variables=given)
+        plan = plans.create(house, found, read, base=base, variables=given, to_run=True)
         for note in projects.notes_of(found):
             session.note(note)
         plans.execute(house, plan.id)
@@ -128,7 +128,7 @@ def _to_resume(session: Session, house: House, reference: str, everything: bool)
     cut = execution.interrupted(house)
     for view in cut:
         name = f"P{view.plan.number} {safe(view.plan.title)}"
-        if view.plan.status is PlanStatus.WAITING:
+        if view.plan.status is PlanStatus.WAITING and view.gates:
             session.note(f"{name} waits for a person")
             continue
         under_way = ", ".join(execution.cut_off(view)) or "between two tasks"

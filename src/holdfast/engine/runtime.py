@@ -40,6 +40,10 @@ class Execution:
         self.loop.call_soon_threadsafe(self.stop.set)
 
 
+class Closed(Exception):
+    """The worker ends: this work is not begun."""
+
+
 @dataclass(slots=True)
 class Runtime:
     """The parts of one worker. `broken` holds the first infrastructure error; then the worker ends at once."""
@@ -53,6 +57,9 @@ class Runtime:
     executions: dict[str, Execution] = field(default_factory=dict[str, Execution])
     broken: InfraError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    _gate: threading.Condition = field(default_factory=threading.Condition)
+    _at_work: int = 0
+    _closed: bool = False
 
     @property
     def actor(self) -> str:
@@ -67,6 +74,29 @@ class Runtime:
             yield running.stop
         finally:
             del self.executions[task_id]
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Marks blocking work, so that `close` can wait for it; raises `Closed` once that was called."""
+        with self._gate:
+            if self._closed:
+                raise Closed
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._at_work -= 1
+                self._gate.notify_all()
+
+    def close(self) -> None:
+        """Lets no more work begin and waits for what is in a thread: then nothing here touches git or the tables.
+
+        What was to come is left where it is, as after a kill; the next worker goes on with it.
+        """
+        with self._gate:
+            self._closed = True
+            self._gate.wait_for(lambda: self._at_work == 0)
 
     def break_down(self, error: InfraError) -> None:
         """Records why this worker cannot go on and lets it end: its work stays claimable (design section 11)."""
@@ -94,12 +124,13 @@ def current() -> Runtime:
 
 def persistent(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
     """Calls `function` again where PostgreSQL chose its transaction as a deadlock's victim; all of ours may be."""
-    for attempt in range(1, CONFLICTS):
-        try:
-            return function(*arguments, **keywords)
-        except Conflict:
-            time.sleep(0.05 * attempt * (1 + clock.jitter()))
-    return function(*arguments, **keywords)
+    with current().at_work():
+        for attempt in range(1, CONFLICTS):
+            try:
+                return function(*arguments, **keywords)
+            except Conflict:
+                time.sleep(0.05 * attempt * (1 + clock.jitter()))
+        return function(*arguments, **keywords)
 
 
 async def in_thread(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
@@ -130,10 +161,11 @@ async def attempted(work: Awaitable[R]) -> Result[R]:
 
 
 async def guarded(work: Awaitable[R]) -> R:
-    """Awaits `work`; on an infrastructure error it reports the worker broken and waits for the process to end."""
+    """Awaits `work`; on an infrastructure error, or when the worker ends, it waits for the end and never returns."""
     try:
         return await work
     except InfraError as error:
         current().break_down(error)
-        await asyncio.Event().wait()
-        raise
+    except Closed:
+        pass
+    return await asyncio.Future[R]()

@@ -258,6 +258,9 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
             end_step(connection, runtime, work, Ending(step_id, outcome, checkpoint, change, kept))
             failpoint("engine.seal.before_commit")
     failpoint("engine.seal.committed")
+    if not runtime.database.is_sqlite:
+        # Another worker of this data folder may run the next task: it needs the worktree's lock.
+        runtime.workspaces.release(work.plan)
 
 
 @dataclass(frozen=True, slots=True)

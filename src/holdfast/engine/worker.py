@@ -59,6 +59,7 @@ class Worker:
             stack.callback(self.runtime.workspaces.close)
             self._launch(database)
             stack.callback(DBOS.destroy)
+            stack.callback(self.runtime.close)
             recover(self.runtime)
             control = Control(self.runtime, self._look_after)
             control.start()

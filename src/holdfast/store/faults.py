@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from sqlite3 import Error as SqliteError
+from typing import TYPE_CHECKING, TypeGuard
 
-import psycopg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError
+
+if TYPE_CHECKING:
+    import psycopg
 
 # SQLite result codes (sqlite.org/rescode.html), the primary eight bits.
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
@@ -33,8 +37,16 @@ def translated(place: str = "the database") -> Generator[None]:
     """Turns SQLAlchemy's and the drivers' errors inside the block into those of `holdfast.errors`."""
     try:
         yield
-    except (DBAPIError, PoolTimeoutError, SqliteError, psycopg.Error) as error:
-        raise meaning(error, place) from error
+    except Exception as error:
+        if isinstance(error, (DBAPIError, PoolTimeoutError, SqliteError)) or _is_postgres(error):
+            raise meaning(error, place) from error
+        raise
+
+
+def _is_postgres(error: BaseException) -> TypeGuard[psycopg.Error]:
+    """Tells whether psycopg raised it; a process that has not loaded psycopg (SQLite) does not load it for this."""
+    driver = sys.modules.get("psycopg")
+    return driver is not None and isinstance(error, driver.Error)
 
 
 def meaning(error: BaseException, place: str = "the database") -> HoldfastError:
@@ -45,11 +57,11 @@ def meaning(error: BaseException, place: str = "the database") -> HoldfastError:
         )
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     detail = " ".join(str(cause).split()) or type(cause).__name__
-    if isinstance(error, IntegrityError) or isinstance(cause, psycopg.IntegrityError):
+    if isinstance(error, IntegrityError):
         return ConstraintViolated(f"{place} refused the change: {detail}")
     if isinstance(cause, SqliteError):
         return _sqlite(cause, place, detail)
-    if isinstance(cause, psycopg.Error):
+    if _is_postgres(cause):
         return _postgres(cause, place, detail)
     return InfraError(f"{place} failed: {detail}", code="database_failed")
 
@@ -91,7 +103,11 @@ def _sqlite(cause: SqliteError, place: str, detail: str) -> HoldfastError:
 
 
 def _postgres(cause: psycopg.Error, place: str, detail: str) -> HoldfastError:
+    from psycopg import OperationalError
+
     state = cause.sqlstate or ""
+    if state.startswith("23"):
+        return ConstraintViolated(f"{place} refused the change: {detail}")
     if state in ("40001", "40P01"):
         return Conflict(f"{place} undid a transaction for another's sake: {detail}", hint="try again")
     if state == "53100":
@@ -108,7 +124,7 @@ def _postgres(cause: psycopg.Error, place: str, detail: str) -> HoldfastError:
             hint="the user in HOLDFAST_DB needs to own the schema holdfast",
             code="database_readonly",
         )
-    lost = state.startswith(("08", "57P", "28", "3D")) or (not state and isinstance(cause, psycopg.OperationalError))
+    lost = state.startswith(("08", "57P", "28", "3D")) or (not state and isinstance(cause, OperationalError))
     if lost:
         return InfraError(
             f"{place} cannot be reached: {detail}",

@@ -13,7 +13,8 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,7 +102,7 @@ class Objects:
 
     def read(self, oid: bytes) -> tuple[str, bytes]:
         """Gives kind and content of an object; raises `Corruption` if it is not there."""
-        with self._lock:
+        with self._conversation():
             if oid in self._pending:
                 return self._pending[oid]
             kind, size, reader = self._ask(oid)
@@ -111,21 +112,27 @@ class Objects:
 
     def copy_blob(self, oid: bytes, target: BinaryIO) -> None:
         """Writes a blob's content to `target`, in pieces."""
-        with self._lock:
+        with self._conversation():
             if oid in self._pending:
                 target.write(self._pending[oid][1])
                 return
             _, size, reader = self._ask(oid)
+            while size:
+                chunk = reader.read(min(_CHUNK, size))
+                target.write(chunk)
+                size -= len(chunk)
+            reader.read(1)
+
+    @contextmanager
+    def _conversation(self) -> Generator[None]:
+        """Keeps the lock, and lets the reader go if anything fails: what it still had to say would answer the next."""
+        with self._lock:
             try:
-                while size:
-                    chunk = reader.read(min(_CHUNK, size))
-                    target.write(chunk)
-                    size -= len(chunk)
-                reader.read(1)
-            except OSError:
-                # the rest of the answer is still in the pipe: the next question needs a new reader
-                self._reader = None
-                reader.close()
+                yield
+            except BaseException:
+                reader, self._reader = self._reader, None
+                if reader is not None:
+                    reader.close()
                 raise
 
     def _ask(self, oid: bytes) -> tuple[str, int, Coprocess]:
@@ -137,13 +144,13 @@ class Objects:
 
     @staticmethod
     def _answer(line: bytes, name: bytes) -> tuple[str, int]:
-        words = line.decode().split()
-        if len(words) != 3:
+        words = line.split()
+        if len(words) != 3 or words[0] != name:
             raise Corruption(
                 f"the vault has no object {name.decode()}",
                 hint="run `holdfast db check`; restore the data folder's backup",
             )
-        return words[1], int(words[2])
+        return words[1].decode(), int(words[2])
 
     def tree(self, oid: bytes) -> Tree:
         """Gives the entries of a tree, from memory where it was seen before."""
@@ -156,7 +163,7 @@ class Objects:
 
     def load_trees(self, oids: Iterable[bytes]) -> None:
         """Reads many trees with few round trips, so that `tree` then finds them in memory."""
-        with self._lock:
+        with self._conversation():
             missing = [oid for oid in oids if oid not in self._trees and oid not in self._pending]
             for at in range(0, len(missing), _QUESTIONS):
                 part = missing[at : at + _QUESTIONS]
@@ -207,8 +214,7 @@ class Objects:
             part = names[at : at + _QUESTIONS]
             assert self._checker is not None
             self._checker.send(b"".join(name + b"\n" for name in part))
-            for name in part:
-                yield name, self._checker.line()
+            yield from [(name, self._checker.line()) for name in part]
 
     def flush(self) -> None:
         """Writes the pending objects as one pack; its content is on the disk on return, its name after a sync."""
