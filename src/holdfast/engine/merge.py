@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from holdfast import clock
 from holdfast.domain.plan import Plan, Project
-from holdfast.domain.readiness import may_merge
+from holdfast.domain.readiness import PlanState, may_merge
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.transitions import TaskStatus
@@ -14,7 +14,7 @@ from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import complete_task, fail_task
 from holdfast.engine.workspace import AUTHOR, commit_message
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, plans, projects, steps, tasks
+from holdfast.store import Connection, plans, steps, tasks
 from holdfast.vcs import Vault
 
 
@@ -26,15 +26,17 @@ class Candidate:
     step: Step
 
 
-def merge_next(runtime: Runtime, plan: Plan) -> bool:
+def merge_next(runtime: Runtime, project: Project, state: PlanState) -> bool:
     """Merges the first task whose turn it is; tells whether there was one."""
-    with runtime.database.read() as connection:
-        project = projects.get(connection, plan.project_id)
-        chosen = next_candidate(connection, plan)
+    plan = state.plan
+    on_its_own = [
+        task for task in state.tasks if task.status is TaskStatus.RUNNING and task.branch not in ("", plan.branch)
+    ]
+    chosen = next_candidate(runtime, state, on_its_own) if on_its_own else None
     if chosen is None:
         return False
     vault = runtime.workspaces.vault(project)
-    conflicts = merge(vault, project, plan, chosen)
+    conflicts = merge(vault, plan, chosen)
     failpoint("engine.merge.merged")
     with runtime.database.transaction() as connection:
         plans.lock(connection, plan.id)
@@ -42,20 +44,18 @@ def merge_next(runtime: Runtime, plan: Plan) -> bool:
     return True
 
 
-def next_candidate(connection: Connection, plan: Plan) -> Candidate | None:
-    all_tasks = plans.tasks_of(connection, plan.id)
-    for task in all_tasks:
-        if task.status is not TaskStatus.RUNNING or task.branch in ("", plan.branch):
-            continue
-        step = steps.of_run(connection, task.id, task.run)
+def next_candidate(runtime: Runtime, state: PlanState, running: list[Task]) -> Candidate | None:
+    for task in running:
+        with runtime.database.read() as connection:
+            step = steps.of_run(connection, task.id, task.run)
         if step is None or step.ended_at is None or step.failure is not None or step.interrupted:
             continue
-        if may_merge(task, [other for other in all_tasks if other.phase_id == task.phase_id]):
+        if may_merge(task, [other for other in state.tasks if other.phase_id == task.phase_id]):
             return Candidate(task, step)
     return None
 
 
-def merge(vault: Vault, project: Project, plan: Plan, chosen: Candidate) -> tuple[str, ...]:
+def merge(vault: Vault, plan: Plan, chosen: Candidate) -> tuple[str, ...]:
     """Brings the task's commit into the plan's branch, unless it is there; gives the paths in conflict, if any."""
     head = vault.head(plan.branch)
     theirs = chosen.step.commit_after

@@ -7,6 +7,7 @@ again. The wait is durable: a gate may stay open for weeks and holds no thread.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, assert_never
 
@@ -15,7 +16,7 @@ from dbos import DBOS
 from holdfast import clock
 from holdfast.domain import readiness
 from holdfast.domain.budget import Budget, Usage
-from holdfast.domain.plan import Approval, ApprovalKind, Plan
+from holdfast.domain.plan import Approval, ApprovalKind, Plan, Project
 from holdfast.domain.stages import Enter, Finish, Implement, OpenGate, Verify, next_stage
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import (
@@ -111,40 +112,55 @@ def start(connection: Connection, runtime: Runtime, plan: Plan) -> None:
     runtime.engine.start_plan(connection, runtime.places.home, plan.id, plan.run + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that a turn decides from, as of one moment; `gate` is the newest of the plan's present stage."""
+
+    project: Project
+    state: readiness.PlanState
+    gate: Approval | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.state.plan
+
+
 def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
     """Does all that can be done now, and says how long to wait or that this driver is done."""
     while True:
         with runtime.database.read() as connection:
-            plan = plans.get(connection, plan_id)
-        if plan.run != run or plan.status not in PLAN_EXECUTING:
-            settle_down(runtime, plan)
+            seen = look(connection, plan_id)
+        if seen.plan.run != run or seen.plan.status not in PLAN_EXECUTING:
+            settle_down(runtime, seen)
             return {"ended": True, "verify": False, "wait_seconds": 0.0}
-        prepare_plan(runtime, plan)
-        if plan.cancel_requested:
-            turn = cancel(runtime, plan)
-        elif merge.merge_next(runtime, plan):
+        prepare_plan(runtime, seen)
+        if seen.plan.cancel_requested:
+            turn = cancel(runtime, seen.plan)
+        elif merge.merge_next(runtime, seen.project, seen.state):
             continue
         else:
-            turn = go_on(runtime, plan)
+            turn = go_on(runtime, seen)
         if turn is not None:
             return turn
 
 
-def settle_down(runtime: Runtime, plan: Plan) -> None:
+def look(connection: Connection, plan_id: str) -> Look:
+    plan = plans.get(connection, plan_id)
+    return Look(projects.get(connection, plan.project_id), load_state(connection, plan), gate_of(connection, plan))
+
+
+def settle_down(runtime: Runtime, seen: Look) -> None:
     """Gives back the worktrees of a plan that no longer runs, and joins the vault's packs if there are many."""
-    runtime.workspaces.release(plan)
-    with runtime.database.read() as connection:
-        project = projects.get(connection, plan.project_id)
-    runtime.workspaces.vault(project).compact()
+    runtime.workspaces.release(seen.plan)
+    runtime.workspaces.vault(seen.project).compact()
 
 
-def prepare_plan(runtime: Runtime, plan: Plan) -> None:
+def prepare_plan(runtime: Runtime, seen: Look) -> None:
     """Brings the plan's base commit into the vault and makes its branch there; does nothing the second time."""
-    with runtime.database.read() as connection:
-        project = projects.get(connection, plan.project_id)
-    vault = runtime.workspaces.vault(project)
+    plan = seen.plan
+    vault = runtime.workspaces.vault(seen.project)
     if vault.head(plan.branch) is None:
-        vault.fetch(Path(project.path), plan.base_commit)
+        vault.fetch(Path(seen.project.path), plan.base_commit)
         failpoint("engine.plan.base_fetched")
         vault.create_branch(plan.branch, plan.base_commit)
         failpoint("engine.plan.branch_made")
@@ -154,11 +170,9 @@ def waiting(seconds: float = LONGEST_WAIT_SECONDS, *, verify: bool = False) -> T
     return {"ended": False, "verify": verify, "wait_seconds": max(0.0, min(seconds, LONGEST_WAIT_SECONDS))}
 
 
-def go_on(runtime: Runtime, plan: Plan) -> Turn | None:
+def go_on(runtime: Runtime, seen: Look) -> Turn | None:
     """Takes the plan's next move in its stage; None = look again at once."""
-    with runtime.database.read() as connection:
-        state = load_state(connection, plan)
-        gate = gate_of(connection, plan)
+    plan, state, gate = seen.plan, seen.state, seen.gate
     implemented = current_actions(runtime, state) == (readiness.FinishImplementation(),)
     if plan.stop is not None and plan.stage is not PlanStage.IMPLEMENTING:
         pause(runtime, plan, readiness.PausePlan(PauseReason.USER, f"paused on request ({plan.stop})"))

@@ -117,6 +117,8 @@ class LogKeeper:
 
     def _store(self, records: Sequence[Record]) -> None:
         lines = [line for record in records if (line := self._line(record)) is not None]
+        if not lines:
+            return  # nothing that could be stored twice, so the position need not be either
         with self.runtime.database.transaction() as connection:
             logs.append(
                 connection,

@@ -47,6 +47,7 @@ async def run_task(task_id: str, run: int) -> None:
     prepared = await DBOS.run_step_async({"name": "prepare"}, _prepare, work)
     step_id, error = prepared["value"], prepared["error"]
     if step_id is not None:
+        work = await in_thread(reload, current(), work)
         executed = await DBOS.run_step_async({"name": "execute"}, _execute, work, step_id)
         outcome, error = executed["value"], executed["error"]
         if outcome is not None:
@@ -60,12 +61,11 @@ async def _prepare(work: Work) -> Result[str]:
 
 
 async def _execute(work: Work, step_id: str) -> Result[Outcome]:
-    return await attempted(execute(current(), await in_thread(reload, current(), work), step_id))
+    return await attempted(execute(current(), work, step_id))
 
 
 async def _seal(work: Work, step_id: str, outcome: Outcome) -> Result[None]:
-    reloaded = await in_thread(reload, current(), work)
-    return await attempted(asyncio.to_thread(persistent, seal, current(), reloaded, step_id, outcome))
+    return await attempted(asyncio.to_thread(persistent, seal, current(), work, step_id, outcome))
 
 
 async def _abandon(work: Work, error: str) -> None:
@@ -73,6 +73,7 @@ async def _abandon(work: Work, error: str) -> None:
 
 
 def reload(runtime: Runtime, work: Work) -> Work:
+    """Gives the task as `prepare` left it, with its branch."""
     with runtime.database.read() as connection:
         return load(connection, work.task.id, work.claim)
 
@@ -296,15 +297,15 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
     )
     move_task(connection, runtime, work, plan, ended)
     seconds = (ended.ended_at - ended.started_at).total_seconds() if ended.ended_at else 0.0
-    for name, value, unit in (
-        ("duration", seconds, "s"),
-        ("cpu", ended.cpu_seconds, "s"),
-        ("peak_memory", float(ended.peak_memory_bytes), "B"),
-        ("files_changed", float(ended.files_changed), ""),
-        ("bytes_changed", float(ended.bytes_changed), "B"),
-        ("restarts", float(ended.restarts), ""),
-    ):
-        metrics.upsert(connection, plan.id, name, value, unit=unit, step_id=ended.id)
+    measured = {
+        "duration": (seconds, "s"),
+        "cpu": (ended.cpu_seconds, "s"),
+        "peak_memory": (float(ended.peak_memory_bytes), "B"),
+        "files_changed": (float(ended.files_changed), ""),
+        "bytes_changed": (float(ended.bytes_changed), "B"),
+        "restarts": (float(ended.restarts), ""),
+    }
+    metrics.add_all(connection, plan.id, ended.id, measured)
     runtime.engine.wake_plan(connection, plan.id, plan.run)
 
 

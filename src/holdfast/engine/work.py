@@ -120,8 +120,8 @@ def task_checkpoint(
 
 def plan_state(connection: Connection, plan: Plan) -> dict[str, object]:
     """Gives the part of a checkpoint that says where the plan was: its variables and its finished tasks."""
-    finished = [task.key for task in plans.tasks_of(connection, plan.id) if task.status is TaskStatus.COMPLETED]
-    return {"variables": dict(plan.variables), "finished": finished, "stage": str(plan.stage)}
+    finished = tasks.keys(connection, plan.id, status=TaskStatus.COMPLETED)
+    return {"variables": dict(plan.variables), "finished": list(finished), "stage": str(plan.stage)}
 
 
 def complete_task(

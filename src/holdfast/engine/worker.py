@@ -22,7 +22,10 @@ from holdfast.store import Worker as WorkerRow
 
 # The workflows that DBOS may be asked to run; naming them here loads and registers them.
 WORKFLOWS = (plan_run.run_plan, task_run.run_task)
-POLL_SECONDS = 0.1
+# How soon a queued task starts, and how soon a plan's driver; a driver that runs is woken, not polled for.
+TASK_POLL_SECONDS = 0.1
+PLAN_POLL_SECONDS = 0.3
+WAKE_POLL_SECONDS = 0.1
 PLANS_AT_ONCE = 100
 
 
@@ -94,16 +97,16 @@ class Worker:
                 "executor_id": self.id,
                 "system_database_engine": database.workflow_engine,
                 "serializer": SERIALIZER,
-                "notification_listener_polling_interval_sec": POLL_SECONDS,
+                "notification_listener_polling_interval_sec": WAKE_POLL_SECONDS,
                 "use_listen_notify": not database.is_sqlite,
                 "log_level": "ERROR",
             }
         )
         DBOS.listen_queues([plans_queue(home), tasks_queue(home)])
         DBOS.launch()
-        DBOS.register_queue(plans_queue(home), worker_concurrency=PLANS_AT_ONCE, polling_interval_sec=POLL_SECONDS)
+        DBOS.register_queue(plans_queue(home), worker_concurrency=PLANS_AT_ONCE, polling_interval_sec=PLAN_POLL_SECONDS)
         DBOS.register_queue(
             tasks_queue(home),
             worker_concurrency=self.runtime.settings.max_parallel,
-            polling_interval_sec=POLL_SECONDS,
+            polling_interval_sec=TASK_POLL_SECONDS,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +34,16 @@ def upsert(
     where = (metrics.c.plan_id == plan_id, metrics.c.name == name, owner)
     if connection.execute(update(metrics).where(*where).values(**values)).rowcount == 0:
         connection.execute(metrics.insert().values(plan_id=plan_id, step_id=step_id, name=name, **values))
+
+
+def add_all(connection: Connection, plan_id: str, step_id: str, measured: Mapping[str, tuple[float, str]]) -> None:
+    """Stores the values and units of a step that has just ended, by name, in one statement."""
+    now = clock.now()
+    rows = [
+        {"plan_id": plan_id, "step_id": step_id, "name": name, "value": value, "unit": unit, "at": now}
+        for name, (value, unit) in measured.items()
+    ]
+    connection.execute(metrics.insert(), rows)
 
 
 def of_plan(connection: Connection, plan_id: str) -> tuple[Metric, ...]:

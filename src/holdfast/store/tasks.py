@@ -98,6 +98,12 @@ def list_(
     return _entities(connection, connection.execute(query).all())
 
 
+def keys(connection: Connection, plan_id: str, *, status: TaskStatus) -> tuple[str, ...]:
+    """Gives the keys of a plan's tasks in one status, in the order of their numbers."""
+    query = select(tasks.c.key).where(tasks.c.plan_id == plan_id, tasks.c.status == status).order_by(tasks.c.number)
+    return tuple(connection.execute(query).scalars())
+
+
 def find(connection: Connection, reference: str, *, plan_id: str | None = None) -> str:
     """Gives the id of the task "T4", "4", an id or a beginning of one, or within `plan_id` its key.
 
