@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, assert_never
 
@@ -265,12 +266,33 @@ def implement(runtime: Runtime, state: readiness.PlanState) -> Turn | None:
             return None
         for action in actions:
             apply(connection, runtime, locked, action)
-        match actions:
-            case [readiness.Wait(until, gates)]:
-                settle_waiting(connection, runtime, locked, waits=bool(gates) and not busy(state))
-                return waiting(LONGEST_WAIT_SECONDS if until is None else (until - clock.now()).total_seconds())
+        turn = turn_after(connection, runtime, locked, state, actions)
     failpoint("engine.plan.acted")
-    return None
+    return turn
+
+
+def turn_after(
+    connection: Connection,
+    runtime: Runtime,
+    plan: Plan,
+    state: readiness.PlanState,
+    actions: tuple[readiness.Action, ...],
+) -> Turn | None:
+    """Says how long to wait after a decision; None = there is more to decide at once."""
+    match actions:
+        case [readiness.Wait(until, gates)]:
+            settle_waiting(connection, runtime, plan, waits=bool(gates) and not busy(state))
+            return waiting_until(until)
+        case [*_, readiness.QueueTask()]:
+            # A decision that queues is complete: what it left out waits for one of these tasks, or for its time.
+            settle_waiting(connection, runtime, plan, waits=False)
+            return waiting_until(min((task.retry_at for task in state.tasks if task.retry_at), default=None))
+        case _:
+            return None
+
+
+def waiting_until(moment: datetime | None) -> Turn:
+    return waiting(LONGEST_WAIT_SECONDS if moment is None else (moment - clock.now()).total_seconds())
 
 
 def busy(state: readiness.PlanState) -> bool:

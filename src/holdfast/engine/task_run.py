@@ -75,7 +75,7 @@ async def _abandon(work: Work, error: str) -> None:
 def reload(runtime: Runtime, work: Work) -> Work:
     """Gives the task as `prepare` left it, with its branch."""
     with runtime.database.read() as connection:
-        return load(connection, work.task.id, work.claim)
+        return replace(work, task=tasks.get(connection, work.task.id))
 
 
 def abandon(runtime: Runtime, work: Work, error: str) -> None:
@@ -109,7 +109,7 @@ def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
         if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
             return None
         claim = tasks.take_claim(connection, task_id, runtime.worker_id)
-        work = load(connection, task_id, claim)
+        work = load(connection, task, claim)
         if task.status is TaskStatus.QUEUED and (work.plan.stop is not None or work.plan.cancel_requested):
             tasks.set_status(connection, work.task, TaskStatus.PAUSED, claim=claim, actor=runtime.actor)
             runtime.engine.wake_plan(connection, work.plan.id, work.plan.run)

@@ -45,10 +45,9 @@ class Work:
         return Place(self.project, self.plan, self.task.branch or self.plan.branch, own)
 
 
-def load(connection: Connection, task_id: str, claim: int) -> Work:
-    task = tasks.get(connection, task_id)
+def load(connection: Connection, task: Task, claim: int) -> Work:
     plan = plans.get(connection, task.plan_id)
-    phase = next(phase for phase in plans.phases_of(connection, plan.id) if phase.id == task.phase_id)
+    phase = plans.phase(connection, task.phase_id)
     return Work(projects.get(connection, plan.project_id), plan, phase, task, claim)
 
 

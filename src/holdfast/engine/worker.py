@@ -23,7 +23,7 @@ from holdfast.store import Worker as WorkerRow
 # The workflows that DBOS may be asked to run; naming them here loads and registers them.
 WORKFLOWS = (plan_run.run_plan, task_run.run_task)
 # How soon a queued task starts, and how soon a plan's driver; a driver that runs is woken, not polled for.
-TASK_POLL_SECONDS = 0.1
+TASK_POLL_SECONDS = 0.2
 PLAN_POLL_SECONDS = 0.3
 WAKE_POLL_SECONDS = 0.1
 PLANS_AT_ONCE = 100

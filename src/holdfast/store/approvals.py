@@ -16,7 +16,7 @@ from holdfast.domain.transitions import ApprovalStatus
 from holdfast.errors import IllegalState
 from holdfast.store import events, references
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import entity, next_numbers, one
+from holdfast.store.rows import entity, next_numbers, one, project_of
 from holdfast.store.tables import LOCAL_OWNER, approvals, plans
 
 
@@ -115,7 +115,7 @@ def list_(
 
 
 def _tell(connection: Connection, approval: Approval, subtype: str, actor: str, data: Mapping[str, object]) -> None:
-    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == approval.plan_id)).scalar_one()
+    project_id = project_of(connection, approval.plan_id)
     ids: dict[str, Any] = {
         "project_id": project_id,
         "plan_id": approval.plan_id,

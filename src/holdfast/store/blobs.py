@@ -140,6 +140,8 @@ class KeptFile:
 
 def attach(connection: Connection, checkpoint_id: str, files: Sequence[KeptFile]) -> None:
     """Notes the kept files of a checkpoint whose blobs are stored; a second time it does nothing."""
+    if not files:
+        return
     taken = select(file_snapshots.c.path).where(file_snapshots.c.checkpoint_id == checkpoint_id)
     known = set(connection.execute(taken).scalars())
     for file in files:

@@ -9,8 +9,8 @@ from holdfast.domain.history import EventType
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, Query, before, page
-from holdfast.store.rows import claim_lost, columns_of, entity, insert_fenced
-from holdfast.store.tables import checkpoints, plans, tasks
+from holdfast.store.rows import claim_lost, columns_of, entity, insert_fenced, project_of
+from holdfast.store.tables import checkpoints, tasks
 
 
 def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: int | None = None) -> Checkpoint:
@@ -30,7 +30,7 @@ def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: in
             )
         return stored
     insert_fenced(connection, checkpoints, columns_of(checkpoint), checkpoint.task_id, claim)
-    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == checkpoint.plan_id)).scalar_one()
+    project_id = project_of(connection, checkpoint.plan_id)
     events.add(
         connection,
         EventType.CHECKPOINT,
@@ -90,12 +90,14 @@ def list_(
 
 def set_head(connection: Connection, task_id: str, number: int, *, claim: int | None = None) -> None:
     """Moves the task's head to checkpoint `number`, which must exist; 0 = none. Fenced by `claim`."""
-    if number:
-        get(connection, number, task_id=task_id)
     where = [tasks.c.id == task_id]
+    if number:
+        where.append(_of(task_id, None).where(checkpoints.c.number == number).exists())
     if claim is not None:
         where.append(tasks.c.claim == claim)
     if connection.execute(update(tasks).where(*where).values(head_checkpoint=number)).rowcount != 1:
+        if number:
+            get(connection, number, task_id=task_id)
         raise claim_lost(connection, task_id, claim or 0)
 
 

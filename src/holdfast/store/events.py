@@ -14,6 +14,8 @@ from holdfast.store.paging import Page, Query, before, limited, page
 from holdfast.store.rows import entity
 from holdfast.store.tables import LOCAL_OWNER, events
 
+_INSERT = events.insert().returning(events.c.id)
+
 
 def add(
     connection: Connection,
@@ -43,7 +45,7 @@ def add(
         "actor": actor,
         "data": data or {},
     }
-    return connection.execute(events.insert().values(**values).returning(events.c.id)).scalar_one()
+    return connection.execute(_INSERT, values).scalar_one()
 
 
 def list_(

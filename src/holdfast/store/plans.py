@@ -18,7 +18,7 @@ from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, Pla
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events, references, tasks
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import changeable, columns_of, entity, next_numbers, one
+from holdfast.store.rows import by_id, changeable, columns_of, entity, next_numbers, one, project_of
 from holdfast.store.tables import LOCAL_OWNER, phases, plans, projects
 from holdfast.store.tables import events as event_rows
 
@@ -70,7 +70,7 @@ def _with_free_slug(connection: Connection, plan: Plan) -> Plan:
 
 def get(connection: Connection, plan_id: str) -> Plan:
     """Gives one plan; raises `NotFound`."""
-    return entity(Plan, one(connection, select(plans).where(plans.c.id == plan_id), "such plan"))
+    return entity(Plan, by_id(connection, plans, plan_id, "such plan"))
 
 
 def find(connection: Connection, reference: str, *, owner_id: str = LOCAL_OWNER) -> str:
@@ -200,7 +200,7 @@ def tasks_of(connection: Connection, plan_id: str) -> tuple[Task, ...]:
 
 def phase(connection: Connection, phase_id: str) -> Phase:
     """Gives one phase; raises `NotFound`."""
-    return entity(Phase, one(connection, select(phases).where(phases.c.id == phase_id), "such phase"))
+    return entity(Phase, by_id(connection, phases, phase_id, "such phase"))
 
 
 def set_phase_status(
@@ -231,7 +231,7 @@ def set_phase_status(
         raise IllegalState(
             f"the phase '{found.title}' is {found.status} by now, not {current.status}", code="changed_meanwhile"
         )
-    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == current.plan_id)).scalar_one()
+    project_id = project_of(connection, current.plan_id)
     told = {"from": current.status, "to": status, "title": current.title, **(data or {})}
     ids = {"project_id": project_id, "plan_id": current.plan_id, "phase_id": current.id}
     events.add(connection, EventType.PHASE, str(status), actor, data=told, **ids)

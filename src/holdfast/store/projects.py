@@ -12,7 +12,7 @@ from holdfast.domain.plan import Project
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import columns_of, entity, next_numbers, one
+from holdfast.store.rows import by_id, columns_of, entity, next_numbers, one
 from holdfast.store.tables import LOCAL_OWNER, projects
 
 
@@ -41,7 +41,7 @@ def add(connection: Connection, project: Project, *, actor: str, owner_id: str =
 
 def get(connection: Connection, project_id: str) -> Project:
     """Gives one project; raises `NotFound`."""
-    return entity(Project, one(connection, select(projects).where(projects.c.id == project_id), "such project"))
+    return entity(Project, by_id(connection, projects, project_id, "such project"))
 
 
 def by_path(connection: Connection, path: str, *, home: str, owner_id: str = LOCAL_OWNER) -> Project:

@@ -7,12 +7,12 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, literal, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, literal, select, update
 
 from holdfast.domain.budget import Budget
 from holdfast.errors import ClaimLost, NotFound
 from holdfast.store.paging import AnyRow
-from holdfast.store.tables import counters, tasks
+from holdfast.store.tables import counters, plans, tasks
 
 Entity = TypeVar("Entity")
 
@@ -65,6 +65,29 @@ def one(connection: Connection, query: Any, what: str) -> AnyRow:
     if row is None:
         raise NotFound(f"no {what}")
     return row
+
+
+@lru_cache
+def _by_id(table: Table) -> Select[Any]:
+    return select(table).where(table.c.id == bindparam("wanted"))
+
+
+def by_id(connection: Connection, table: Table, wanted: str, what: str) -> AnyRow:
+    """Gives the row with that id; raises `NotFound` with "no <what>". The statement is built once a process."""
+    row = connection.execute(_by_id(table), {"wanted": wanted}).one_or_none()
+    if row is None:
+        raise NotFound(f"no {what}")
+    return row
+
+
+_project_of: dict[str, str] = {}
+
+
+def project_of(connection: Connection, plan_id: str) -> str:
+    """Gives the id of a plan's project, which never changes, so it is asked for once a process."""
+    if plan_id not in _project_of:
+        _project_of[plan_id] = connection.execute(select(plans.c.project_id).where(plans.c.id == plan_id)).scalar_one()
+    return _project_of[plan_id]
 
 
 def next_numbers(connection: Connection, counter: str, count: int = 1) -> range:

@@ -16,7 +16,7 @@ from holdfast.domain.task import FailureKind
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import changeable, claim_lost, entity, fence, insert_fenced, one
+from holdfast.store.rows import by_id, changeable, claim_lost, entity, fence, insert_fenced, one
 from holdfast.store.tables import plans, projects, steps, tasks
 
 _GUARDED = frozenset(
@@ -178,7 +178,7 @@ def get(connection: Connection, project_id: str, number: int) -> Step:
 
 def get_by_id(connection: Connection, step_id: str) -> Step:
     """Gives one step; raises `NotFound`."""
-    return entity(Step, one(connection, select(steps).where(steps.c.id == step_id), "such step"))
+    return entity(Step, by_id(connection, steps, step_id, "such step"))
 
 
 def of_task(connection: Connection, task_id: str) -> tuple[Step, ...]:

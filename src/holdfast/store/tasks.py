@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from holdfast import clock
 from holdfast.domain import transitions
@@ -17,8 +17,8 @@ from holdfast.domain.transitions import TaskStatus
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events, references
 from holdfast.store.paging import AnyRow
-from holdfast.store.rows import changeable, claim_lost, columns_of, entity, next_numbers, one
-from holdfast.store.tables import approvals, checkpoints, messages, phases, plans, steps, task_dependencies, tasks
+from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.tables import approvals, checkpoints, messages, phases, steps, task_dependencies, tasks
 
 _GUARDED = frozenset({"id", "number", "plan_id", "status", "claim", "claimed_by"})
 _EDITABLE = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
@@ -53,22 +53,23 @@ def _entities(connection: Connection, rows: Sequence[AnyRow]) -> tuple[Task, ...
     return tuple(entity(Task, row, depends_on=depends_on[row.id]) for row in rows)
 
 
+_DEPENDENCIES = (
+    select(task_dependencies.c.task_id, task_dependencies.c.depends_on_id)
+    .where(task_dependencies.c.task_id.in_(bindparam("ids", expanding=True)))
+    .order_by(task_dependencies.c.task_id, task_dependencies.c.position)
+)
+
+
 def _dependencies(connection: Connection, ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-    query = (
-        select(task_dependencies.c.task_id, task_dependencies.c.depends_on_id)
-        .where(task_dependencies.c.task_id.in_(list(ids)))
-        .order_by(task_dependencies.c.task_id, task_dependencies.c.position)
-    )
     found: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
-    for task_id, other in connection.execute(query):
+    for task_id, other in connection.execute(_DEPENDENCIES, {"ids": list(ids)}):
         found[task_id] += (other,)
     return found
 
 
 def get(connection: Connection, task_id: str) -> Task:
     """Gives one task; raises `NotFound`."""
-    row = one(connection, select(tasks).where(tasks.c.id == task_id), "such task")
-    return _entities(connection, [row])[0]
+    return _entities(connection, [by_id(connection, tasks, task_id, "such task")])[0]
 
 
 def lock(connection: Connection, task_id: str) -> Task:
@@ -244,7 +245,7 @@ def _refuse_started(connection: Connection, task: Task) -> None:
 
 
 def _tell(connection: Connection, task: Task, subtype: str, actor: str, data: Mapping[str, object]) -> None:
-    project_id = connection.execute(select(plans.c.project_id).where(plans.c.id == task.plan_id)).scalar_one()
+    project_id = project_of(connection, task.plan_id)
     events.add(
         connection,
         EventType.TASK,
