@@ -230,7 +230,9 @@ def test_the_live_board_fits_a_narrow_and_low_terminal(ready: Program) -> None:
     live = terminal.text.split("\x1b[?25h")[0]
     frames = live.split("\x1b[?25l")[-1].split("\x1b[2K")
     assert len(frames) > 2
-    assert max(frame.count("\n") for frame in frames) <= 8
+    # The last piece is what the board is wiped off with, when the plan has ended.
+    too_high = [frame for frame in frames[:-1] if frame.count("\n") > 8]
+    assert not too_high, too_high[:1]
 
 
 def test_a_budget_that_is_used_up_pauses_with_its_own_exit_code(ready: Program) -> None:

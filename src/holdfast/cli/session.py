@@ -59,10 +59,16 @@ class Session:
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console
 
+        class Pipe(Console):
+            """A console that leaves it to `main` what a reader that went away means."""
+
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
         terminal = stream.isatty()
         width = None if terminal else int(os.environ.get("COLUMNS") or WIDTH_OFF_TERMINAL)
         plain = self.no_color or bool(os.environ.get("NO_COLOR")) or not terminal
-        return Console(
+        return Pipe(
             file=stream,
             force_terminal=terminal,
             no_color=plain,
