@@ -14,6 +14,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import click
@@ -130,9 +131,9 @@ def _paragraph(text: str) -> str:
 def settings_page() -> str:
     """Gives the page of all settings."""
     rows = []
-    for name, field in Settings.model_fields.items():
-        default = _default(name, field.default if field.default_factory is None else None)
-        rows.append(f"| `HOLDFAST_{name.upper()}` | {default} | {field.description} |")
+    for field in fields(Settings):
+        default = _default(field.name, None if field.default is MISSING else field.default)
+        rows.append(f"| `HOLDFAST_{field.name.upper()}` | {default} | {field.metadata['description']} |")
     return (
         "\n".join(
             [

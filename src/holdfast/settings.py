@@ -1,60 +1,85 @@
-"""Settings: every limit and place, each from one `HOLDFAST_*` environment variable or its default."""
+"""Settings: every limit and place, each from one `HOLDFAST_*` environment variable or its default.
+
+A plain dataclass: every command reads it, and a settings library would cost each of them a third of a second.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from holdfast.errors import UsageError
+
+PREFIX = "HOLDFAST_"
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-class Settings(BaseSettings):
+def _data_folder() -> Path:
+    return Path(platformdirs.user_data_dir("holdfast"))
+
+
+def _setting(default: Any, description: str, *, least: float | None = None) -> Any:
+    return field(default=default, metadata={"description": description, "least": least})
+
+
+@dataclass(slots=True)
+class Settings:
     """Holds one value per setting; the environment variable is `HOLDFAST_` and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore")
+    data: Path = field(
+        default_factory=_data_folder,
+        metadata={
+            "description": "Folder of all that Holdfast keeps: database, vaults, worktrees, runs, blobs, backups."
+        },
+    )
+    db: str = _setting("", "Database URL: sqlite:///path or postgresql://…; empty = holdfast.db in the data folder.")
+    backup_on_start: bool = _setting(False, "Back the database up each time a worker starts.")
+    backups_kept: int = _setting(10, "Automatic backups kept; the oldest go first.", least=1)
+    busy_timeout_seconds: float = _setting(30.0, "How long to wait for a locked SQLite database.", least=0)
 
-    data: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("holdfast")),
-        description="Folder of everything that Holdfast keeps: database, vaults, worktrees, runs, blobs, backups.",
+    max_parallel: int = _setting(4, "Tasks that one worker runs at the same time.", least=1)
+    checkpoint_interval_seconds: float = _setting(
+        300.0, "Time between interval checkpoints of a running task; 0 = none.", least=0
     )
-    db: str = Field(
-        default="",
-        description="Database URL: sqlite:///path or postgresql://…; empty = holdfast.db in the data folder.",
-    )
-    backup_on_start: bool = Field(default=False, description="Back the database up each time a worker starts.")
-    backups_kept: int = Field(default=10, ge=1, description="Automatic backups kept; the oldest go first.")
-
-    max_parallel: int = Field(default=4, ge=1, description="Tasks that one worker runs at the same time.")
-    checkpoint_interval_seconds: float = Field(
-        default=300.0, ge=0, description="Time between interval checkpoints of a running task; 0 = none."
-    )
-    retry_base_seconds: float = Field(default=5.0, ge=0, description="Wait before attempt 2; doubles each time.")
-    retry_max_seconds: float = Field(default=300.0, ge=0, description="Longest wait before an attempt.")
-    stop_grace_seconds: float = Field(
-        default=10.0, ge=0, description="Time between SIGTERM and SIGKILL when a command is stopped."
-    )
-    default_timeout_seconds: float = Field(
-        default=0.0, ge=0, description="Time limit of a task that names none; 0 = no limit."
-    )
-    command_environment: str = Field(
-        default="PATH,HOME,USER,LOGNAME,SHELL,LANG,LC_ALL,LC_CTYPE,TERM,TZ,TMPDIR",
-        description="Names of the environment variables that commands inherit, separated by commas.",
+    retry_base_seconds: float = _setting(5.0, "Wait before attempt 2; doubles each time.", least=0)
+    retry_max_seconds: float = _setting(300.0, "Longest wait before an attempt.", least=0)
+    stop_grace_seconds: float = _setting(10.0, "Time between SIGTERM and SIGKILL when a command is stopped.", least=0)
+    default_timeout_seconds: float = _setting(0.0, "Time limit of a task that names none; 0 = no limit.", least=0)
+    command_environment: str = _setting(
+        "PATH,HOME,USER,LOGNAME,SHELL,LANG,LC_ALL,LC_CTYPE,TERM,TZ,TMPDIR",
+        "Names of the environment variables that commands inherit, separated by commas.",
     )
 
-    journal_max_bytes: int = Field(
-        default=64 << 20, ge=1 << 16, description="Output of one command that is kept; the rest is cut with a marker."
+    journal_max_bytes: int = _setting(
+        64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )
-    log_max_bytes: int = Field(
-        default=8 << 20, ge=1 << 12, description="Output of one step that goes to the database's log."
+    log_max_bytes: int = _setting(8 << 20, "Output of one step that goes to the database's log.", least=1 << 12)
+    max_file_bytes: int = _setting(
+        1 << 30, "Largest file that a checkpoint keeps; larger ones are skipped.", least=1 << 16
     )
-    max_file_bytes: int = Field(
-        default=1 << 30, ge=1 << 16, description="Largest file that a checkpoint keeps; larger ones are skipped."
-    )
-    diff_max_files: int = Field(default=2000, ge=1, description="Files that one diff shows.")
-    diff_max_lines: int = Field(default=20000, ge=1, description="Lines that one diff shows.")
-    plan_file_max_bytes: int = Field(default=4 << 20, ge=1024, description="Largest plan file that is read.")
+    diff_max_files: int = _setting(2000, "Files that one diff shows.", least=1)
+    diff_max_lines: int = _setting(20000, "Lines that one diff shows.", least=1)
+    plan_file_max_bytes: int = _setting(4 << 20, "Largest plan file that is read.", least=1024)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Gives the settings in force: what is `given`, else the environment's, else the defaults.
+
+        Raises `UsageError` for a value that cannot be one.
+        """
+        source = os.environ if environment is None else environment
+        chosen = dict(given)
+        for each in fields(cls):
+            text = source.get(PREFIX + each.name.upper())
+            if text is not None and each.name not in chosen:
+                chosen[each.name] = _parsed(each.name, str(each.type), text, each.metadata.get("least"))
+        return cls(**chosen)
 
     @property
     def database_url(self) -> str:
@@ -62,7 +87,31 @@ class Settings(BaseSettings):
         return self.db or f"sqlite:///{self.data / 'holdfast.db'}"
 
 
+def _parsed(name: str, kind: str, text: str, least: float | None) -> Any:
+    try:
+        match kind:
+            case "bool":
+                value: Any = _BOOLEANS[text.strip().lower()]
+            case "int":
+                value = int(text)
+            case "float":
+                value = float(text)
+            case "Path":
+                value = Path(text)
+            case _:
+                value = text
+        # Written so that NaN is refused too.
+        if least is not None and not value >= least:
+            raise ValueError
+    except (ValueError, KeyError) as error:
+        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
+        bound = f" of at least {least:g}" if least is not None else ""
+        variable = PREFIX + name.upper()
+        raise UsageError(f"{variable}: {text!r} is not {wanted}{bound}", hint=f"correct or unset {variable}") from error
+    return value
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Gives the settings of this process, read once."""
-    return Settings()
+    return Settings.read()

@@ -163,10 +163,9 @@ def locked(tmp_path: Path) -> Iterator[Program]:
         connection.close()
 
 
-@pytest.mark.slow
 def test_a_database_that_another_process_keeps_locked(locked: Program, tmp_path: Path) -> None:
     other = make_repository(tmp_path / "other")
-    refuses(locked("init", str(other)), 1, "locked", "try again")
+    refuses(locked("init", str(other), HOLDFAST_BUSY_TIMEOUT_SECONDS="1"), 1, "locked", "try again")
 
 
 def test_a_bug_of_ours_is_one_line_and_its_traceback_is_kept(

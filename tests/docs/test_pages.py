@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,9 @@ def test_a_generated_page_is_current(name: str) -> None:
     assert written == generate.PAGES[name](), "run: uv run python docs/generate.py"
 
 
-@pytest.mark.parametrize("setting", Settings.model_fields)
+@pytest.mark.parametrize("setting", [field.name for field in fields(Settings)])
 def test_every_setting_is_documented(setting: str) -> None:
     assert f"`HOLDFAST_{setting.upper()}`" in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert Settings.model_fields[setting].description
 
 
 def test_every_command_has_a_summary_and_an_example() -> None:

@@ -59,7 +59,9 @@ def open_house(given: Settings | None = None, *, actor: str = "", migrate: bool 
     """Opens the house that the settings name and closes it at the end; its database is made if it is not there."""
     chosen = given or settings()
     places = open_places(chosen.data)
-    database = Database.open(chosen.database_url, data=places.data, migrate=migrate)
+    database = Database.open(
+        chosen.database_url, data=places.data, migrate=migrate, busy_timeout_seconds=chosen.busy_timeout_seconds
+    )
     house = House(chosen, places, database, actor or login())
     try:
         yield house

@@ -124,9 +124,6 @@ class Session:
 
     def settings(self) -> Settings:
         """Gives the settings in force; raises `UsageError` for an environment variable that cannot be one."""
-        from pydantic import ValidationError
-
-        from holdfast.errors import UsageError
         from holdfast.settings import Settings
 
         given: dict[str, Any] = {}
@@ -134,12 +131,7 @@ class Session:
             given["data"] = self.data
         if self.db:
             given["db"] = self.db
-        try:
-            return Settings(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = f"HOLDFAST_{'_'.join(map(str, first['loc'])).upper()}"
-            raise UsageError(f"{name}: {first['msg']}", hint=f"correct or unset {name}") from error
+        return Settings.read(**given)
 
     @contextmanager
     def house(self, *, migrate: bool = True) -> Generator[House]:
