@@ -14,10 +14,16 @@ from typing import Any
 
 import platformdirs
 
-from holdfast.errors import UsageError
-
 PREFIX = "HOLDFAST_"
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+class BadSetting(ValueError):
+    """Names the environment variable whose value cannot be one, and says what it should be."""
+
+    def __init__(self, variable: str, message: str) -> None:
+        super().__init__(message)
+        self.variable = variable
 
 
 def _data_folder() -> Path:
@@ -71,7 +77,7 @@ class Settings:
     def read(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Gives the settings in force: what is `given`, else the environment's, else the defaults.
 
-        Raises `UsageError` for a value that cannot be one.
+        Raises `BadSetting` for a value that cannot be one.
         """
         source = os.environ if environment is None else environment
         chosen = dict(given)
@@ -107,7 +113,7 @@ def _parsed(name: str, kind: str, text: str, least: float | None) -> Any:
         wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
         bound = f" of at least {least:g}" if least is not None else ""
         variable = PREFIX + name.upper()
-        raise UsageError(f"{variable}: {text!r} is not {wanted}{bound}", hint=f"correct or unset {variable}") from error
+        raise BadSetting(variable, f"{variable}: {text!r} is not {wanted}{bound}") from error
     return value
 
 

@@ -218,10 +218,10 @@ phases:
 
 
 def test_ignored_files_that_the_project_lists_are_kept_with_the_checkpoint(bench: Bench) -> None:
-    from holdfast.store import blobs, projects
+    from holdfast.app import projects
+    from holdfast.store import blobs
 
-    with bench.house.database.transaction() as connection:
-        projects.set_settings(connection, bench.project.id, {"include_ignored": ["*.secret"]}, actor="tester")
+    assert not projects.init(bench.house, bench.repository, include_ignored=["*.secret"]).created
     view = bench.run("title: T\nphases: [{title: a, tasks: [{title: one, run: 'echo key > a.secret; echo 1 > one'}]}]")
     assert "a.secret" not in bench.files(view.plan.branch)
     newest = tasks.show(bench.house, view.tasks[0].id).checkpoints[0]

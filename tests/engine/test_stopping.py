@@ -7,6 +7,7 @@ from tests.engine.conftest import Bench, statuses
 
 from holdfast.app import approvals, database, execution, plans, tasks
 from holdfast.app.plans import PlanView
+from holdfast.domain.budget import Budget
 from holdfast.domain.plan import PauseMode
 from holdfast.domain.task import FailureKind
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus
@@ -140,6 +141,14 @@ def test_a_used_up_budget_stops_what_runs_and_pauses_the_plan(bench: Bench, plac
     assert execution.exit_code(view.plan) == 9
     assert statuses(view) == {"t": "paused", "u": "pending"}
     assert view.steps[0].interrupted
+    again = bench.again(view.plan.id)
+    assert again.plan.pause_reason is PauseReason.BUDGET, "nothing more may be spent"
+    plans.set_budget(bench.house, view.plan.id, Budget(), task_id=view.tasks[0].id if place == "task" else None)
+    plans.resume(bench.house, view.plan.id)
+    with bench.working() as worker:
+        bench.until(worker, view.plan.id, lambda view: statuses(view)["t"] == "running")
+        plans.cancel(bench.house, view.plan.id)
+        assert bench.until(worker, view.plan.id).plan.status is PlanStatus.CANCELLED
 
 
 def test_a_task_that_needs_an_agent_is_refused_before_anything_starts(bench: Bench) -> None:

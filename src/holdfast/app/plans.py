@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from holdfast import clock
 from holdfast.app import projects
 from holdfast.app.tasks import compare
 from holdfast.app.wire import House
 from holdfast.domain import dependencies
-from holdfast.domain.budget import Usage
+from holdfast.domain.budget import Budget, Usage
 from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
 from holdfast.domain.step import Step
@@ -19,7 +20,7 @@ from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, ApprovalStatus, PlanStatus
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
-from holdfast.store import Metric, Page, approvals, metrics, plans, steps
+from holdfast.store import Metric, Page, approvals, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
 
@@ -195,6 +196,23 @@ def cancel(house: House, plan_id: str) -> Plan:
             plans.tell(connection, plan, "cancel_requested", house.actor, {})
             return plans.set_fields(connection, plan.id, cancel_requested=True)
         return cancel_open(connection, plan, actor=house.actor)
+
+
+def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | None = None) -> Plan:
+    """Gives a plan, or one of its tasks, another budget in place of the one it has; it goes on at `resume`."""
+    limits: dict[str, Any] = asdict(budget)
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        if plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
+            raise IllegalState(f"P{plan.number} is {plan.status}: a budget would change nothing")
+        if task_id is None:
+            plan = plans.set_fields(connection, plan_id, **limits)
+        else:
+            tasks.set_fields(connection, task_id, **limits)
+        plans.tell(connection, plan, "budget", house.actor, {"task": task_id, **limits})
+        if plan.status in PLAN_EXECUTING:
+            house.engine.wake_plan(connection, plan.id, plan.run)
+        return plan
 
 
 def refuse_missing_agents(all_tasks: tuple[Task, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,26 +24,33 @@ class Registered:
     notes: tuple[str, ...]
 
 
-def init(house: House, path: Path, *, slug: str = "") -> Registered:
-    """Registers the repository at `path` (or above it) as a project; a second time it gives the same one."""
+def init(house: House, path: Path, *, slug: str = "", include_ignored: Sequence[str] = ()) -> Registered:
+    """Registers the repository at `path` (or above it) as a project; a second time it gives the same one.
+
+    `include_ignored` are globs of ignored files that checkpoints keep too; given, they replace those it has.
+    """
     state = inspect(path)
     root = str(state.root)
+    wanted = {"include_ignored": list(include_ignored)} if include_ignored else {}
     with house.database.transaction() as connection:
         try:
-            return Registered(projects.by_path(connection, root, home=house.places.home), False, notes(state))
+            found = projects.by_path(connection, root, home=house.places.home)
         except NotFound:
-            pass
-        project = Project(
-            id=clock.new_id(),
-            number=0,
-            slug=_free_slug(connection, slug or slug_of(state.root.name), given=bool(slug)),
-            path=root,
-            home=house.places.home,
-            default_branch=state.default_branch,
-            settings={},
-            created_at=clock.now(),
-        )
-        return Registered(projects.add(connection, project, actor=house.actor), True, notes(state))
+            project = Project(
+                id=clock.new_id(),
+                number=0,
+                slug=_free_slug(connection, slug or slug_of(state.root.name), given=bool(slug)),
+                path=root,
+                home=house.places.home,
+                default_branch=state.default_branch,
+                settings=wanted,
+                created_at=clock.now(),
+            )
+            return Registered(projects.add(connection, project, actor=house.actor), True, notes(state))
+        if wanted:
+            kept = {**found.settings, **wanted}
+            found = projects.set_settings(connection, found.id, kept, actor=house.actor)
+        return Registered(found, False, notes(state))
 
 
 def slug_of(name: str) -> str:

@@ -131,7 +131,8 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
                 f"or put it right by hand in its worktree:  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
-            return ["its budget is used up", f"go on regardless:  {resume}"]
+            raised = f"holdfast plan budget {name} --max-seconds …"
+            return ["its budget is used up", f"give it more:  {raised}   then   {resume}"]
         case PauseReason.PHASE_COMPLETE:
             return [f"a phase is done and the plan pauses after it; look, then go on:  {resume}"]
         case PauseReason.APPROVAL:

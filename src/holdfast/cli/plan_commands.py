@@ -178,6 +178,41 @@ def resume(session: Session, plan: str, wait: bool) -> int:
     return go_on(session, plan, everything=False, wait=wait)
 
 
+@plan.verb("budget", example="holdfast plan budget P3 --max-seconds 7200")
+@plan_argument
+@click.option("--task", default="", metavar="TASK", help="The budget of this task of it, not of the whole plan.")
+@click.option("--max-seconds", type=click.FloatRange(min=0), help="Limit of its steps' time together, in seconds.")
+@click.option("--max-tokens", type=click.IntRange(min=0), help="Limit of the tokens that its agents use.")
+@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Limit of what its agents cost, in US dollars.")
+def budget(
+    session: Session,
+    plan: str,
+    task: str,
+    max_seconds: float | None,
+    max_tokens: int | None,
+    max_cost_usd: float | None,
+) -> int:
+    """Set the budget of a plan or task anew.
+
+    The limits that are not named are lifted. A plan that is paused since its budget was used up then goes on with
+    `holdfast resume`.
+    """
+    from holdfast.app import plans, tasks
+    from holdfast.domain.budget import Budget
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan)
+        task_id = tasks.find(house, task, plan_id=plan_id) if task else None
+        changed = plans.set_budget(house, plan_id, Budget(max_seconds, max_tokens, max_cost_usd), task_id=task_id)
+    if session.json:
+        session.document(changed)
+        return 0
+    shown = {"seconds": max_seconds, "tokens": max_tokens, "US dollars": max_cost_usd}
+    limits = ", ".join(f"{value:g} {unit}" for unit, value in shown.items() if value is not None) or "no limit"
+    session.out.print(f"the budget of {task or f'P{changed.number}'} is now: {limits}")
+    return 0
+
+
 @plan.verb("cancel", example="holdfast plan cancel P3 --yes")
 @plan_argument
 @yes_option

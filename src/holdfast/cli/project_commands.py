@@ -14,12 +14,15 @@ from holdfast.cli.session import Session
     "init",
     example="""
     holdfast init
-    holdfast init ~/src/shop --slug shop
+    holdfast init ~/src/shop --slug shop --include-ignored '.env*'
     """,
 )
 @click.argument("path", required=False, default=".", type=click.Path(path_type=Path))
 @click.option("--slug", default="", metavar="NAME", help="Name of the project (default: that of its folder).")
-def init(session: Session, path: Path, slug: str) -> int:
+@click.option(
+    "--include-ignored", multiple=True, metavar="GLOB", help="Ignored files that checkpoints keep too; repeatable."
+)
+def init(session: Session, path: Path, slug: str, include_ignored: tuple[str, ...]) -> int:
     """Register a git repository as a project.
 
     Nothing is written into the repository. A second time it says what is registered already.
@@ -28,7 +31,7 @@ def init(session: Session, path: Path, slug: str) -> int:
     from holdfast.cli.render import safe
 
     with session.house() as house:
-        registered = projects.init(house, path, slug=slug)
+        registered = projects.init(house, path, slug=slug, include_ignored=include_ignored)
     if session.json:
         session.document(registered)
         return 0

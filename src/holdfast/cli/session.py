@@ -124,14 +124,18 @@ class Session:
 
     def settings(self) -> Settings:
         """Gives the settings in force; raises `UsageError` for an environment variable that cannot be one."""
-        from holdfast.settings import Settings
+        from holdfast.errors import UsageError
+        from holdfast.settings import BadSetting, Settings
 
         given: dict[str, Any] = {}
         if self.data is not None:
             given["data"] = self.data
         if self.db:
             given["db"] = self.db
-        return Settings.read(**given)
+        try:
+            return Settings.read(**given)
+        except BadSetting as error:
+            raise UsageError(str(error), hint=f"correct or unset {error.variable}") from error
 
     @contextmanager
     def house(self, *, migrate: bool = True) -> Generator[House]:
