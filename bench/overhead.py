@@ -16,6 +16,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from holdfast.app.wire import House
 
 HERE = Path(__file__).parent
 
@@ -77,15 +81,25 @@ def inside(folder: Path, count: int) -> None:
         plans.execute(house, plan.id)
         started = time.monotonic()
         with execution.working(house, "run") as worker:
-            view = execution.follow(house, worker, plan.id, lambda _: None, stop_waiting=lambda _: False)
+            assert worker is not None
+            # One row a look: what is measured is the engine, not a picture of it.
+            while (status := status_of(house, plan.id)) == "running":
+                worker.runtime.ended.wait(0.1)
         wall = time.monotonic() - started
-        assert view.plan.status == "completed", view.plan.error
+        assert status == "completed", status
     reap()
     cpu = sum(
         usage.ru_utime + usage.ru_stime
         for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     )
     print(json.dumps({"cpu_seconds": cpu, "wall_seconds": wall}))
+
+
+def status_of(house: House, plan_id: str) -> str:
+    from holdfast.store import plans
+
+    with house.database.read() as connection:
+        return str(plans.get(connection, plan_id).status)
 
 
 def subreaper() -> None:

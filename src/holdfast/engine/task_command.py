@@ -45,17 +45,16 @@ def configuration(settings: Settings, plan: Plan, task: Task) -> dict[str, objec
     }
 
 
-async def run(runtime: Runtime, work: Work, step_id: str, stop: asyncio.Event) -> Outcome:
+async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:
     """Gives the outcome of the task's command and, if it succeeded, of its checks in their order.
 
     Where one was lost with its shim, all run again from where the step began: a check needs what the command made.
     """
     while True:
-        step = await in_thread(get_step, runtime, step_id)
         try:
             return await run_scripts(runtime, work, step, stop)
         except Lost:
-            await in_thread(start_over, runtime, work, step)
+            step = await in_thread(start_over, runtime, work, step)
 
 
 async def run_scripts(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:
@@ -92,13 +91,10 @@ async def run_script(runtime: Runtime, work: Work, step: Step, script: Script, s
         journal_max_bytes=runtime.settings.journal_max_bytes,
         token=step.id,
     )
-    keeper = await in_thread(open_log, runtime, work, step.id, name)
+    keeper = LogKeeper(runtime, work, step.id, name, 0, runtime.settings.log_max_bytes)
+    if work.begun is not None or step.restarts:
+        keeper = await in_thread(open_log, runtime, work, step.id, name)
     return await run_command(folder, launch, after=keeper.position, on_records=keeper.keep, stop=stop)
-
-
-def get_step(runtime: Runtime, step_id: str) -> Step:
-    with runtime.database.read() as connection:
-        return steps.get_by_id(connection, step_id)
 
 
 @dataclass(slots=True)
@@ -160,7 +156,7 @@ def open_log(runtime: Runtime, work: Work, step_id: str, launch: str) -> LogKeep
     return LogKeeper(runtime, work, step_id, launch, position, room)
 
 
-def start_over(runtime: Runtime, work: Work, step: Step) -> None:
+def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
     """Puts the worktree back to where the step began, so that its command can run again in the same step."""
     kill_strays(step.id)
     failpoint("engine.restart.strays_killed")
@@ -172,7 +168,7 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> None:
         worktree.set_tree(vault.tree_of(step.commit_before))
     failpoint("engine.restart.worktree_reset")
     with runtime.database.transaction() as connection:
-        steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1)
+        restarted = steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1)
         events.add(
             connection,
             EventType.STEP,
@@ -185,6 +181,7 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> None:
             step_id=step.id,
             data={"step": step.number, "restart": step.restarts + 1},
         )
+        return restarted
 
 
 def command_environment(settings: Settings, work: Work, step: Step) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """One run of one attempt of a task: prepare its worktree and step, execute it, seal what came of it.
 
 Each of the three may be done again after a kill: prepare finds its step by (task, run), execute adopts the command by
-its run folder, seal finds its commit by the trailer and its step by its end. The claim is taken anew each time the
-workflow starts or is recovered, and every row that is written carries it: a worker that was taken over writes nothing.
+its run folder, seal finds its commit by the trailer and its step by its end. So DBOS records the three as one step. The
+claim is taken anew each time the workflow starts or is recovered, and every row that is written carries it: a worker
+that was taken over writes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import task_command
 from holdfast.engine.queues import RUN_TASK
-from holdfast.engine.runtime import Result, Runtime, attempted, current, guarded, in_thread, persistent
+from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
     Outcome,
     Work,
@@ -44,38 +45,22 @@ async def run_task(task_id: str, run: int) -> None:
     work = await in_thread(take_up, current(), task_id, run)
     if work is None:
         return
-    prepared = await DBOS.run_step_async({"name": "prepare"}, _prepare, work)
-    step_id, error = prepared["value"], prepared["error"]
-    if step_id is not None:
-        work = await in_thread(reload, current(), work)
-        executed = await DBOS.run_step_async({"name": "execute"}, _execute, work, step_id)
+    await DBOS.run_step_async({"name": "attempt"}, attempt, work)
+
+
+async def attempt(work: Work) -> None:
+    """Prepares, executes and seals one run; what goes wrong with our own part ends the try, visibly."""
+    runtime = current()
+    prepared = await attempted(asyncio.to_thread(persistent, prepare, runtime, work))
+    ready, error = prepared["value"], prepared["error"]
+    if ready is not None:
+        executed = await attempted(execute(runtime, ready.work, ready.step))
         outcome, error = executed["value"], executed["error"]
         if outcome is not None:
-            error = (await DBOS.run_step_async({"name": "seal"}, _seal, work, step_id, outcome))["error"]
+            sealed = asyncio.to_thread(persistent, seal, runtime, ready.work, ready.step.id, outcome)
+            error = (await attempted(sealed))["error"]
     if error:
-        await DBOS.run_step_async({"name": "abandon"}, _abandon, work, error)
-
-
-async def _prepare(work: Work) -> Result[str]:
-    return await attempted(asyncio.to_thread(persistent, prepare, current(), work))
-
-
-async def _execute(work: Work, step_id: str) -> Result[Outcome]:
-    return await attempted(execute(current(), work, step_id))
-
-
-async def _seal(work: Work, step_id: str, outcome: Outcome) -> Result[None]:
-    return await attempted(asyncio.to_thread(persistent, seal, current(), work, step_id, outcome))
-
-
-async def _abandon(work: Work, error: str) -> None:
-    await in_thread(abandon, current(), work, error)
-
-
-def reload(runtime: Runtime, work: Work) -> Work:
-    """Gives the task as `prepare` left it, with its branch."""
-    with runtime.database.read() as connection:
-        return replace(work, task=tasks.get(connection, work.task.id))
+        await in_thread(abandon, runtime, work, error)
 
 
 def abandon(runtime: Runtime, work: Work, error: str) -> None:
@@ -117,8 +102,18 @@ def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
         return work
 
 
-def prepare(runtime: Runtime, work: Work) -> str:
-    """Makes branch and worktree ready and begins the step; gives its id."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A claimed task with its branch, and its step."""
+
+    work: Work
+    step: Step
+
+
+def prepare(runtime: Runtime, work: Work) -> Ready:
+    """Makes branch and worktree ready and begins the step; one that was begun before the worker died is given back."""
+    if work.begun is not None:
+        return Ready(work, work.begun)
     work = give_branch(runtime, work)
     vault = runtime.workspaces.vault(work.project)
     head = vault.head(work.place.branch)
@@ -134,11 +129,16 @@ def prepare(runtime: Runtime, work: Work) -> str:
         if from_branch:
             clean(runtime, work, worktree, vault.tree_of(head), head)
         failpoint("engine.prepare.worktree_ready")
+        initial, kept = None, ()
         if work.task.head_checkpoint == 0:
-            save_checkpoint(runtime, work, None, CheckpointKind.INITIAL, worktree, worktree.snapshot(), head)
+            snapshot = worktree.snapshot()
+            initial = task_checkpoint(runtime, work, None, CheckpointKind.INITIAL, snapshot, head)
+            kept = keep_ignored(runtime, work, worktree)
     failpoint("engine.prepare.before_begin")
     with runtime.database.transaction() as connection:
-        return begin(connection, runtime, work, head).id
+        if initial is not None:
+            add_checkpoint(connection, runtime, work, initial, kept)
+        return begin(connection, runtime, work, head)
 
 
 def starts_clean(runtime: Runtime, work: Work) -> bool:
@@ -165,23 +165,25 @@ def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str
 
 
 def give_branch(runtime: Runtime, work: Work) -> Work:
-    """Records the branch of the task before it is made; after a merge conflict it is a new one, the old one stays."""
+    """Gives the task its branch: its plan's, or in a parallel phase one of its own, recorded before it is made.
+
+    After a merge conflict that is a new one; the old one stays.
+    """
     if work.task.branch:
         return work
-    branch = work.plan.branch
-    if work.phase.mode is PhaseMode.PARALLEL:
-        branch = f"{branch}--{work.task.key}"
-        vault = runtime.workspaces.vault(work.project)
-        taken = {name.removeprefix("refs/heads/") for name in vault.refs("refs/heads/")}
-        names = [branch, *(f"{branch}-{n}" for n in range(2, len(taken) + 3))]
-        branch = next(name for name in names if name not in taken)
+    if work.phase.mode is not PhaseMode.PARALLEL:
+        return replace(work, task=replace(work.task, branch=work.plan.branch))
+    branch = f"{work.plan.branch}--{work.task.key}"
+    taken = {name.removeprefix("refs/heads/") for name in runtime.workspaces.vault(work.project).refs("refs/heads/")}
+    names = [branch, *(f"{branch}-{n}" for n in range(2, len(taken) + 3))]
+    branch = next(name for name in names if name not in taken)
     with runtime.database.transaction() as connection:
-        task = tasks.set_fields(connection, work.task.id, claim=work.claim, branch=branch)
-    return replace(work, task=task)
+        return replace(work, task=tasks.set_fields(connection, work.task.id, claim=work.claim, branch=branch))
 
 
-def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: str) -> Step:
-    task = tasks.get(connection, work.task.id)
+def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: str) -> Ready:
+    """queued → running, with its step."""
+    task = work.task
     step = steps.begin(
         connection,
         id=clock.new_id(),
@@ -194,47 +196,46 @@ def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: s
         claim=work.claim,
         actor=runtime.actor,
     )
-    if task.status is TaskStatus.QUEUED:
-        tasks.set_status(
-            connection,
-            task,
-            TaskStatus.RUNNING,
-            claim=work.claim,
-            actor=runtime.actor,
-            data={"step": step.number},
-        )
-    return step
+    running = tasks.set_status(
+        connection,
+        task,
+        TaskStatus.RUNNING,
+        claim=work.claim,
+        actor=runtime.actor,
+        data={"step": step.number},
+        branch=task.branch,
+    )
+    return Ready(replace(work, task=running), step)
 
 
-async def execute(runtime: Runtime, work: Work, step_id: str) -> Outcome:
+async def execute(runtime: Runtime, work: Work, step: Step) -> Outcome:
     """Runs the task's command and checks, or adopts them where they run already."""
     with runtime.execution(work.plan.id, work.task.id) as stop:
-        keeper = asyncio.create_task(_keep_checkpoints(runtime, work, step_id))
+        keeper = asyncio.create_task(_keep_checkpoints(runtime, work, step))
         try:
-            return await task_command.run(runtime, work, step_id, stop)
+            return await task_command.run(runtime, work, step, stop)
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
 
-async def _keep_checkpoints(runtime: Runtime, work: Work, step_id: str) -> None:
+async def _keep_checkpoints(runtime: Runtime, work: Work, step: Step) -> None:
     """Makes a checkpoint of the running task every `checkpoint_interval_seconds`, if anything changed."""
     interval = runtime.settings.checkpoint_interval_seconds
     if not interval:
         return
     while True:
         await asyncio.sleep(interval)
-        await guarded(asyncio.to_thread(persistent, interval_checkpoint, runtime, work, step_id))
+        await guarded(asyncio.to_thread(persistent, interval_checkpoint, runtime, work, step))
 
 
-def interval_checkpoint(runtime: Runtime, work: Work, step_id: str) -> None:
+def interval_checkpoint(runtime: Runtime, work: Work, step: Step) -> None:
     with runtime.database.read() as connection:
-        step = steps.get_by_id(connection, step_id)
         latest = checkpoints.latest(connection, task_id=work.task.id)
     with runtime.workspaces.worktree(work.place) as worktree:
         snapshot = worktree.snapshot()
         if latest is None or latest.tree != snapshot.tree:
-            save_checkpoint(runtime, work, step_id, CheckpointKind.INTERVAL, worktree, snapshot, step.commit_before)
+            save_checkpoint(runtime, work, step.id, CheckpointKind.INTERVAL, worktree, snapshot, step.commit_before)
 
 
 def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:

@@ -9,12 +9,13 @@ from typing import TypedDict
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, RetryRule, Task, after_failure
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Place, make_checkpoint
 from holdfast.settings import Settings
-from holdfast.store import Connection, KeptFile, blobs, checkpoints, plans, projects, tasks
+from holdfast.store import Connection, KeptFile, blobs, checkpoints, plans, projects, steps, tasks
 from holdfast.vcs import Snapshot, Worktree
 
 
@@ -31,13 +32,14 @@ class Outcome(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A task that this worker has claimed, with what surrounds it."""
+    """A task that this worker has claimed, with what surrounds it; `begun` is its step, if it was begun before."""
 
     project: Project
     plan: Plan
     phase: Phase
     task: Task
     claim: int
+    begun: Step | None = None
 
     @property
     def place(self) -> Place:
@@ -48,7 +50,8 @@ class Work:
 def load(connection: Connection, task: Task, claim: int) -> Work:
     plan = plans.get(connection, task.plan_id)
     phase = plans.phase(connection, task.phase_id)
-    return Work(projects.get(connection, plan.project_id), plan, phase, task, claim)
+    begun = steps.of_run(connection, task.id, task.run) if task.status is TaskStatus.RUNNING else None
+    return Work(projects.get(connection, plan.project_id), plan, phase, task, claim, begun)
 
 
 def keep_ignored(runtime: Runtime, work: Work, worktree: Worktree) -> tuple[KeptFile, ...]:

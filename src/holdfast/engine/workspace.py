@@ -187,6 +187,7 @@ def make_checkpoint(
 ) -> Checkpoint:
     """Writes objects and ref of the next checkpoint, durable on return; the caller adds the row.
 
+    Where the worktree is just what the branch's commit has, that commit is the checkpoint's, under a ref of its own.
     Done again after a kill it takes the same number, since no row has it, and the orphan ref is replaced.
     """
     owner_id = task.id if task else plan.id
@@ -195,7 +196,12 @@ def make_checkpoint(
     created_at = clock.now()
     ref = checkpoint_ref(owner_id, number)
     label = f"{'T' if task else 'P'}{task.number if task else plan.number}@{number}"
-    commit = vault.write_checkpoint(ref, tree, (head_commit,), f"checkpoint {label} {kind} {name}\n", time=created_at)
+    if vault.tree_of(head_commit) == tree:
+        commit = head_commit
+        vault.keep(ref, commit)
+    else:
+        message = f"checkpoint {label} {kind} {name}\n"
+        commit = vault.write_checkpoint(ref, tree, (head_commit,), message, time=created_at)
     failpoint("engine.checkpoint.written")
     return Checkpoint(
         id=clock.new_id(),

@@ -212,6 +212,14 @@ class Vault:
         self.sync()
         return commit
 
+    def keep(self, ref: str, commit: str) -> None:
+        """Lets `ref` keep a commit that is there already; durable on return. A ref of the same name is replaced."""
+        self.objects.flush()
+        failpoint("vcs.checkpoint.objects_written")
+        self._refs.set(ref, commit)
+        failpoint("vcs.checkpoint.ref_written")
+        self.sync()
+
     def _put_commit(self, tree: str, parents: Sequence[str], message: str, author: str, time: datetime) -> str:
         who = f"{author} {int(time.timestamp())} +0000"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
