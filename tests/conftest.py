@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.harness.postgres import PostgresServer, postgres_server
 
 from holdfast.store.database import Database
+
+# The machines that run this are shared: a slow example is not a wrong one.
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
 
 
 @pytest.fixture(scope="session")

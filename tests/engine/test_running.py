@@ -250,3 +250,33 @@ def test_a_running_task_gets_checkpoints_at_intervals(bench: Bench) -> None:
         view = bench.until(worker, plan.id)
     interval = next(each for each in tasks.show(bench.house, view.tasks[0].id).checkpoints if each.kind == "interval")
     assert bench.files(interval.commit)["one"] == "1\n"
+
+
+def test_work_completed_by_hand_in_a_parallel_phase_is_merged_and_a_refused_completion_can_be_repeated(
+    bench: Bench,
+) -> None:
+    import shutil
+
+    view = bench.run(
+        """
+title: By hand
+phases:
+  - title: p
+    mode: parallel
+    tasks: [{title: a, run: "false", max_attempts: 1}, {title: b, run: "echo b > b"}]
+"""
+    )
+    failed = view.tasks[0]
+    worktree = bench.house.places.task_worktree(view.plan, failed)
+    aside = worktree.with_name("aside")
+    worktree.rename(aside)
+    with pytest.raises(IllegalState):
+        tasks.complete(bench.house, failed.id)
+    aside.rename(worktree)
+    (worktree / "by-hand").write_text("done\n")
+    tasks.complete(bench.house, failed.id)
+    view = bench.again(view.plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED
+    assert set(bench.files(view.plan.branch)) == {".gitignore", "README", "b", "by-hand"}
+    assert list(database.examine(bench.house)) == []
+    shutil.rmtree(worktree)

@@ -157,3 +157,49 @@ def test_a_task_that_needs_an_agent_is_refused_before_anything_starts(bench: Ben
     with pytest.raises(Unavailable, match="needs claude-code"):
         bench.start("title: T\nagent: claude-code\nphases: [{title: a, tasks: [{title: t, instructions: 'do it'}]}]")
     assert plans.list_(bench.house).items[0].status is PlanStatus.DRAFT
+
+
+def test_a_cancelled_parallel_phase_ends_though_a_finished_task_waited_for_its_turn(bench: Bench) -> None:
+    plan = bench.start(
+        """
+title: Cancelled
+phases:
+  - title: p
+    mode: parallel
+    tasks: [{title: slow, run: "sleep 60"}, {title: quick, run: "echo q > q"}]
+"""
+    )
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: any(step.ended_at for step in view.steps))
+        plans.cancel(bench.house, plan.id)
+        view = bench.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.CANCELLED
+    assert statuses(view) == {"slow": "cancelled", "quick": "completed"}
+
+
+def test_a_plan_that_was_paused_at_its_gate_waits_there_again(bench: Bench) -> None:
+    plan = bench.start("title: T\ngates: [plan]\nphases: [{title: a, tasks: [{title: t, run: 'true'}]}]")
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: view.plan.status == "waiting")
+        plans.pause(bench.house, plan.id, PauseMode.DRAIN)
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.PAUSED
+        plans.resume(bench.house, plan.id)
+        view = bench.until(worker, plan.id, lambda view: view.plan.status == "waiting")
+    assert len(view.gates) == 1
+
+
+def test_checks_of_a_plan_are_not_stopped_by_its_budget_and_run_again_after_a_stop(bench: Bench) -> None:
+    plan = bench.start(
+        "title: T\nbudget: {max_seconds: 30}\nverify: ['test -f GO || sleep 60']\n".replace(
+            "GO", str(bench.repository.parent / "go")
+        )
+        + "phases: [{title: a, tasks: [{title: t, run: 'true'}]}]"
+    )
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: view.plan.stage is PlanStage.VERIFYING)
+        plans.pause(bench.house, plan.id, PauseMode.INTERRUPT)
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.PAUSED
+        plans.set_budget(bench.house, plan.id, Budget(max_seconds=0.001))
+        (bench.repository.parent / "go").touch()
+        plans.resume(bench.house, plan.id)
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED

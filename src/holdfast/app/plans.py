@@ -144,7 +144,9 @@ def resume(house: House, plan_id: str) -> Plan:
         plan = plans.get(connection, plan_id)
         refuse_missing_agents(plans.tasks_of(connection, plan_id))
     if plan.status in PLAN_EXECUTING:
-        return _take_back_stop(house, plan_id)
+        plan = _take_back_stop(house, plan_id)
+        if plan.status in PLAN_EXECUTING:
+            return plan
     return _start(house, plan_id, (PlanStatus.PAUSED, PlanStatus.FAILED), "resumed", "start it: holdfast plan execute")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holdfast import clock
 from holdfast.app.wire import House
@@ -15,7 +15,7 @@ from holdfast.engine.workspace import Place, commit_work, make_checkpoint
 from holdfast.errors import IllegalState, NotFound
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, approvals, checkpoints, plans, projects, steps, tasks
-from holdfast.vcs import Change, Diff, DiffLimits, diff, measure
+from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
         task = tasks.get(connection, task_id)
         plan = plans.lock(connection, task.plan_id)
         task = tasks.get(connection, task_id)
+        left = steps.running(connection, task_id) if task.status is TaskStatus.FAILED else None
+        if left is not None:
+            # A completion by hand that was begun and not carried through.
+            steps.finish(connection, left.id, actor=house.actor, interrupted=True, commit_after=left.commit_before)
         changed = tasks.set_status(connection, task, target, actor=house.actor)
         if target is TaskStatus.PENDING:
             changed = tasks.set_fields(connection, task_id, attempt=0, approved=False, failure=None, branch="")
@@ -102,12 +106,15 @@ def complete(house: House, task_id: str) -> Step:
         raise IllegalState(
             f"P{view.plan.number} is running", hint=f"pause it first: holdfast plan pause P{view.plan.number}"
         )
-    step = _begin_by_hand(house, view)
-    failpoint("app.complete.begun")
     vault = house.workspaces.vault(view.project)
     with house.workspaces.worktree(view.place) as worktree:
         snapshot = worktree.snapshot(full=True)
+        step = _begin_by_hand(house, view)
+        failpoint("app.complete.begun")
         commit = commit_work(vault, view.place, view.task, step, snapshot.tree, clock.now())
+        failpoint("app.complete.committed")
+        if view.place.own is not None:
+            _merge_by_hand(vault, view, step, commit)
         checkpoint = make_checkpoint(
             house.database,
             vault,
@@ -126,15 +133,29 @@ def complete(house: House, task_id: str) -> Step:
             return _end_by_hand(connection, house, view, step, checkpoint, change)
 
 
+def _merge_by_hand(vault: Vault, view: TaskView, step: Step, commit: str) -> None:
+    """Brings the work of a person on a task of a parallel phase into the plan's branch; refuses a conflict."""
+    from holdfast.engine.merge import Candidate, merge
+
+    conflicts = merge(vault, view.plan, Candidate(view.task, replace(step, commit_after=commit)))
+    if conflicts:
+        raise IllegalState(
+            f"the work on T{view.task.number} conflicts with the plan's branch in: {', '.join(conflicts[:20])}",
+            hint="make those files fit what the other tasks did, then complete it again",
+            code="merge_conflict",
+        )
+
+
 def _begin_by_hand(house: House, view: TaskView) -> Step:
-    """Begins the step that records the work of a person, or gives the one that a kill left open."""
+    """Begins the step that records the work of a person, or gives the one that a kill or a refusal left open."""
     with house.database.transaction() as connection:
+        plan = plans.lock(connection, view.plan.id)
         task = tasks.get(connection, view.task.id)
-        left = steps.of_run(connection, task.id, task.run)
-        if left is not None and left.ended_at is None:
+        if task.status is not TaskStatus.FAILED or plan.status in PLAN_EXECUTING:
+            raise IllegalState(f"T{task.number} is {task.status}, P{plan.number} is {plan.status} by now")
+        left = steps.running(connection, task.id)
+        if left is not None:
             return left
-        if task.status is not TaskStatus.FAILED:
-            raise IllegalState(f"T{task.number} is {task.status} by now")
         task = tasks.set_fields(connection, task.id, run=task.run + 1)
         head = house.workspaces.vault(view.project).head(view.place.branch)
         return steps.begin(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from holdfast import clock
 from holdfast.domain.budget import Budget, reached
 from holdfast.domain.plan import PauseMode, Plan
-from holdfast.engine.runtime import Execution, Runtime
+from holdfast.engine.runtime import LOG, Execution, Runtime, persistent
 from holdfast.errors import InfraError
 from holdfast.store import Connection, plans, steps, tasks
 
@@ -37,12 +37,17 @@ class Control(threading.Thread):
         recovered = time.monotonic()
         while not self._stopped.wait(LOOK_SECONDS):
             try:
-                stop_what_must(self._runtime)
+                persistent(stop_what_must, self._runtime)
                 if time.monotonic() - recovered > RECOVER_SECONDS:
-                    self._recover()
+                    persistent(self._recover)
                     recovered = time.monotonic()
             except InfraError as error:
                 self._runtime.break_down(error)
+                return
+            except Exception as error:  # noqa: BLE001  a bug here ends the worker, visibly; see below
+                # Without this thread no stop and no budget is obeyed: the worker must not go on as if it were.
+                LOG.exception("internal error")
+                self._runtime.break_down(InfraError(f"internal error in the control thread: {error}"))
                 return
 
 
@@ -61,10 +66,10 @@ def stop_what_must(runtime: Runtime) -> None:
 def must_stop(connection: Connection, plan: Plan, execution: Execution) -> bool:
     if plan.stop is PauseMode.INTERRUPT or plan.cancel_requested:
         return True
+    if execution.task_id == plan.id:
+        return False  # the plan's own checks: its budget is for its steps
     if plan.budget != Budget() and reached(plan.budget, steps.usage(connection, plan_id=plan.id, now=clock.now())):
         return True
-    if execution.task_id == plan.id:
-        return False
     budget = tasks.get(connection, execution.task_id).budget
     usage = steps.usage(connection, task_id=execution.task_id, now=clock.now())
     return budget != Budget() and bool(reached(budget, usage))

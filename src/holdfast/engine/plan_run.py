@@ -135,12 +135,9 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
             settle_down(runtime, seen)
             return {"ended": True, "verify": False, "wait_seconds": 0.0}
         prepare_plan(runtime, seen)
-        if seen.plan.cancel_requested:
-            turn = cancel(runtime, seen.plan)
-        elif merge.merge_next(runtime, seen.project, seen.state):
+        if merge.merge_next(runtime, seen.project, seen.state):
             continue
-        else:
-            turn = go_on(runtime, seen)
+        turn = cancel(runtime, seen.plan) if seen.plan.cancel_requested else go_on(runtime, seen)
         if turn is not None:
             return turn
 
@@ -186,7 +183,7 @@ def go_on(runtime: Runtime, seen: Look) -> Turn | None:
         case OpenGate(kind):
             return open_gate(runtime, plan, kind, gate)
         case Implement():
-            return implement(runtime, state)
+            return implement(runtime, plan)
         case Verify():
             return waiting(verify=True)
         case Finish():
@@ -247,22 +244,27 @@ def open_gate(runtime: Runtime, plan: Plan, kind: ApprovalKind, gate: Approval |
             if (locked.stage, locked.run) != (plan.stage, plan.run):
                 return None
             approvals.open(connection, id=clock.new_id(), plan_id=plan.id, kind=kind, title=title, actor=runtime.actor)
-            if locked.status is PlanStatus.RUNNING:
-                plans.set_status(connection, locked, PlanStatus.WAITING, actor=runtime.actor)
+            settle_waiting(connection, runtime, locked, waits=True)
+    elif plan.status is PlanStatus.RUNNING:
+        with runtime.database.transaction() as connection:
+            locked = plans.lock(connection, plan.id)
+            if (locked.run, locked.status) == (plan.run, plan.status):
+                settle_waiting(connection, runtime, locked, waits=True)
     return waiting()
 
 
-def implement(runtime: Runtime, state: readiness.PlanState) -> Turn | None:
-    """Carries out what may happen next in the plan's phases, all of one decision in one transaction."""
-    actions = current_actions(runtime, state)
+def implement(runtime: Runtime, plan: Plan) -> Turn | None:
+    """Decides what may happen next in the plan's phases and carries it out, in one transaction.
+
+    The decision is made under the plan's lock, which every verb takes too, so nothing moves between the two.
+    """
     with runtime.database.transaction() as connection:
-        locked = plans.lock(connection, state.plan.id)
-        if (locked.run, locked.status, locked.stop, locked.cancel_requested) != (
-            state.plan.run,
-            state.plan.status,
-            state.plan.stop,
-            state.plan.cancel_requested,
-        ):
+        locked = plans.lock(connection, plan.id)
+        if locked.run != plan.run or locked.status not in PLAN_EXECUTING or locked.cancel_requested:
+            return None
+        state = load_state(connection, locked)
+        actions = current_actions(runtime, state)
+        if actions == (readiness.FinishImplementation(),):
             return None
         for action in actions:
             apply(connection, runtime, locked, action)
@@ -382,7 +384,7 @@ def queue_task(connection: Connection, runtime: Runtime, task_id: str) -> None:
 def pause(runtime: Runtime, plan: Plan, action: readiness.PausePlan) -> None:
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
-        if locked.run == plan.run and locked.status in PLAN_EXECUTING:
+        if locked.run == plan.run and locked.status in PLAN_EXECUTING and not locked.cancel_requested:
             pause_in(connection, runtime, locked, action.reason, action.message)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.agents import CommandOutcome, Launch, Lost, Record, RunState, environment, kill_strays, run_command, state
-from holdfast.domain.checkpoint import StageName
+from holdfast.domain.checkpoint import CheckpointKind, StageName
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.stages import Enter
@@ -17,10 +17,11 @@ from holdfast.domain.variables import fill
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.task_command import MAX_RESTARTS, judge
-from holdfast.engine.work import Outcome
-from holdfast.engine.workspace import Place
+from holdfast.engine.work import Outcome, plan_state
+from holdfast.engine.workspace import Place, make_checkpoint
 from holdfast.errors import StepError
-from holdfast.store import Connection, events, plans, projects
+from holdfast.store import Connection, checkpoints, events, plans, projects
+from holdfast.vcs import Snapshot, Vault
 
 
 async def verify(runtime: Runtime, plan_id: str, run: int) -> None:
@@ -56,6 +57,8 @@ async def run_checks(
         shell = fill(command, plan.variables)
         done = await run_check(runtime, plan, project, number, position, shell, stop)
         outcome = judge(done, FailureKind.VERIFY, f"the check `{shell}`")
+        if outcome["interrupted"] and not stop.is_set():
+            raise Lost(f"round {number} of the checks was stopped before", hint="They run again in another round.")
         if outcome["interrupted"] or outcome["failure"] is not None:
             return outcome
     return None
@@ -78,8 +81,36 @@ def load_plan(runtime: Runtime, plan_id: str) -> tuple[Plan, Project]:
 def check_out(runtime: Runtime, plan: Plan, project: Project) -> None:
     vault = runtime.workspaces.vault(project)
     head = vault.head(plan.branch) or plan.base_commit
-    with runtime.workspaces.worktree(Place(project, plan, plan.branch, None)) as worktree:
+    place = Place(project, plan, plan.branch, None)
+    runtime.workspaces.forget_missing(place)
+    with runtime.workspaces.worktree(place, recreate=True) as worktree:
+        snapshot = worktree.snapshot()
+        with runtime.database.read() as connection:
+            known = checkpoints.has_tree(connection, plan.id, snapshot.tree)
+        if not known and snapshot.tree != vault.tree_of(head):
+            keep_edits(runtime, plan, vault, snapshot, head)
         worktree.set_tree(vault.tree_of(head))
+
+
+def keep_edits(runtime: Runtime, plan: Plan, vault: Vault, snapshot: Snapshot, head: str) -> None:
+    """Keeps what a person changed in the plan's worktree in a checkpoint of the plan, before it is set back."""
+    with runtime.database.read() as connection:
+        state = plan_state(connection, plan)
+    checkpoint = make_checkpoint(
+        runtime.database,
+        vault,
+        plan=plan,
+        task=None,
+        step_id=None,
+        kind=CheckpointKind.PRE_REWIND,
+        name="before the checks",
+        tree=snapshot.tree,
+        snapshot=snapshot,
+        head_commit=head,
+        state=state,
+    )
+    with runtime.database.transaction() as connection:
+        checkpoints.add(connection, checkpoint, actor=runtime.actor)
 
 
 async def run_check(

@@ -36,7 +36,7 @@ from holdfast.engine.work import (
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, KeptFile, checkpoints, metrics, plans, steps, tasks
-from holdfast.vcs import Change, Worktree, measure
+from holdfast.vcs import Change, Vault, Worktree, measure
 
 
 @DBOS.workflow(name=RUN_TASK, max_recovery_attempts=None)
@@ -51,6 +51,8 @@ async def run_task(task_id: str, run: int) -> None:
 async def attempt(work: Work) -> None:
     """Prepares, executes and seals one run; what goes wrong with our own part ends the try, visibly."""
     runtime = current()
+    if work.begun is not None and work.begun.ended_at is not None:
+        return
     prepared = await attempted(asyncio.to_thread(persistent, prepare, runtime, work))
     ready, error = prepared["value"], prepared["error"]
     if ready is not None:
@@ -64,7 +66,15 @@ async def attempt(work: Work) -> None:
 
 
 def abandon(runtime: Runtime, work: Work, error: str) -> None:
-    """Ends an attempt that Holdfast could not carry through: its step, if it was begun, and the task's try."""
+    """Ends an attempt that Holdfast could not carry through: its step, if it was begun, and the task's try.
+
+    A commit that it made already is taken off the branch: the next attempt must not start from it.
+    """
+    with runtime.database.read() as connection:
+        step = steps.of_run(connection, work.task.id, work.task.run)
+    if step is not None and step.ended_at is None:
+        take_off(runtime.workspaces.vault(work.project), step)
+    runtime.workspaces.release(work.plan)
     with runtime.database.transaction() as connection:
         plan = plans.lock(connection, work.plan.id)
         task = tasks.get(connection, work.task.id)
@@ -85,6 +95,15 @@ def abandon(runtime: Runtime, work: Work, error: str) -> None:
             kind = FailureKind.INTERNAL
             fail_task(connection, runtime.settings, task, kind, error, claim=work.claim, actor=runtime.actor)
         runtime.engine.wake_plan(connection, plan.id, plan.run)
+
+
+def take_off(vault: Vault, step: Step) -> None:
+    """Moves the step's branch back to before the step, if its head is the step's own commit."""
+    head = vault.head(step.branch)
+    if head is None or head == step.commit_before:
+        return
+    if vault.trailers(head).get("Holdfast-Step") == str(step.number):
+        vault.move_branch(step.branch, step.commit_before, head)
 
 
 def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
@@ -230,9 +249,11 @@ async def _keep_checkpoints(runtime: Runtime, work: Work, step: Step) -> None:
 
 
 def interval_checkpoint(runtime: Runtime, work: Work, step: Step) -> None:
-    with runtime.database.read() as connection:
-        latest = checkpoints.latest(connection, task_id=work.task.id)
     with runtime.workspaces.worktree(work.place) as worktree:
+        with runtime.database.read() as connection:
+            if steps.get_by_id(connection, step.id).ended_at is not None:
+                return  # it was sealed while this waited for the worktree
+            latest = checkpoints.latest(connection, task_id=work.task.id)
         snapshot = worktree.snapshot()
         if latest is None or latest.tree != snapshot.tree:
             save_checkpoint(runtime, work, step.id, CheckpointKind.INTERVAL, worktree, snapshot, step.commit_before)
@@ -248,13 +269,13 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
     vault = runtime.workspaces.vault(work.project)
     with runtime.workspaces.worktree(work.place) as worktree:
         snapshot = worktree.snapshot(full=step.restarts > 0 or work.claim > 1)
+        kept = keep_ignored(runtime, work, worktree)
         failpoint("engine.seal.snapshot")
         succeeded = outcome["failure"] is None and not outcome["interrupted"]
         commit = step.commit_before
         if succeeded:
             commit = commit_work(vault, work.place, work.task, step, snapshot.tree, ended_at)
         checkpoint = task_checkpoint(runtime, work, step_id, CheckpointKind.STEP, snapshot, commit)
-        kept = keep_ignored(runtime, work, worktree)
         change = measure(vault, step.commit_before, commit)
         with runtime.database.transaction() as connection:
             end_step(connection, runtime, work, Ending(step_id, outcome, checkpoint, change, kept))

@@ -64,8 +64,8 @@ def keep_ignored(runtime: Runtime, work: Work, worktree: Worktree) -> tuple[Kept
         try:
             with open(place, "rb") as file:
                 kept.append(KeptFile(path, mode, blobs.write(runtime.places.blobs, file)))
-        except FileNotFoundError:
-            continue  # it went away between the look and the reading
+        except (FileNotFoundError, PermissionError):
+            continue  # it went away between the look and the reading, or is not for us to read
     return tuple(kept)
 
 

@@ -63,7 +63,7 @@ class Worker:
             self._launch(database)
             stack.callback(DBOS.destroy)
             stack.callback(self.runtime.close)
-            recover(self.runtime)
+            runtime.persistent(recover, self.runtime)
             control = Control(self.runtime, self._look_after)
             control.start()
             stack.callback(control.stop)
