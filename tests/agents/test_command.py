@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.agents.runs import Run, eventually
 
-from holdfast.agents import Launch, RunState, complete, environment, read, run_command, start, state
+from holdfast.agents import Launch, Lost, RunState, complete, environment, read, run_command, start, state
 from holdfast.errors import InfraError, UsageError
 
 
@@ -319,3 +320,13 @@ def test_the_environment_takes_the_allowed_and_never_ours(monkeypatch: pytest.Mo
 def test_a_variable_that_cannot_be_one_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         environment([], {}, {name: "x"})
+
+
+async def test_a_run_that_ended_before_the_machine_was_restarted_counts_as_lost(run: Run) -> None:
+    """Its exit record was flushed when it ended; the files that its command wrote were not."""
+    assert (await run.go("true")).succeeded
+    assert (await run.go("true")).succeeded
+    written = json.loads((run.folder / "launch.json").read_text())
+    (run.folder / "launch.json").write_text(json.dumps(written | {"boot": "another"}))
+    with pytest.raises(Lost):
+        await run.go("true")

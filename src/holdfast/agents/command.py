@@ -14,7 +14,7 @@ from holdfast.agents import journal
 from holdfast.agents.bell import follow_batches
 from holdfast.agents.bell import stop as stop_run
 from holdfast.agents.journal import Record
-from holdfast.agents.launch import Launch, Lost, RunState, start, state
+from holdfast.agents.launch import Launch, Lost, RunState, of_this_boot, start, state
 from holdfast.agents.text import strip_control
 from holdfast.errors import UsageError
 
@@ -80,8 +80,14 @@ async def run_command(
 
     Records above `after` go to `on_records` in order, each once, in batches of at most 200 and some 5 a second.
     Setting `stop` ends the run (TERM, grace, KILL). Cancelling this, or an error of `on_records`, leaves it running,
-    to be adopted. Raises `Lost` if nobody saw the end of the run: the caller resets and takes a new folder.
+    to be adopted. Raises `Lost` if nobody saw the end of the run: the caller resets and takes a new folder. A run that
+    ended before the machine was restarted counts as lost too: its exit record is on the disk, its files may not be.
     """
+    if not of_this_boot(folder):
+        raise Lost(
+            f"the run in {folder} was started before the machine was restarted",
+            hint="Its work is begun again from the last commit.",
+        )
     await asyncio.to_thread(start, folder, launch)
     stopper = asyncio.create_task(_obey(stop, folder, launch.grace_seconds))
     try:

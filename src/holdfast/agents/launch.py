@@ -138,12 +138,26 @@ def kill_strays(token: str) -> int:
 # -- start -----------------------------------------------------------------------------------------------------------
 
 
+def boot_id() -> str:
+    """Gives the id of this boot of the machine (Linux, random(4)): another one after each restart."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def of_this_boot(folder: Path) -> bool:
+    """Tells whether the run began after the machine did. What an older one wrote may not have reached the disk."""
+    try:
+        written = json.loads((folder / "launch.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return True
+    return written.get("boot", boot_id()) == boot_id()
+
+
 def _record(folder: Path, launch: Launch) -> None:
     """Writes launch.json durably, its folder too."""
     draft = folder / "launch.json.new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(json.dumps({**asdict(launch), "env": dict(launch.env)}).encode())
+        file.write(json.dumps({**asdict(launch), "env": dict(launch.env), "boot": boot_id()}).encode())
         file.flush()
         os.fsync(file.fileno())
     draft.rename(folder / "launch.json")
