@@ -203,3 +203,18 @@ def test_checks_of_a_plan_are_not_stopped_by_its_budget_and_run_again_after_a_st
         (bench.repository.parent / "go").touch()
         plans.resume(bench.house, plan.id)
         assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
+
+
+def test_a_plan_that_failed_while_a_task_ran_is_cancelled_with_that_task(bench: Bench) -> None:
+    from holdfast.engine import plan_run
+
+    plan = bench.start(SLOW)
+    with bench.working() as worker:
+        assert worker is not None
+        view = bench.until(worker, plan.id, running("slow"))
+        plan_run.fail(worker.runtime, plan.id, view.plan.run, "its driver could not go on")
+        assert plans.show(bench.house, plan.id).plan.status is PlanStatus.FAILED
+        plans.cancel(bench.house, plan.id)
+        view = bench.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.CANCELLED
+    assert statuses(view)["slow"] == "cancelled"

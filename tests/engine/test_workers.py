@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from tests.engine.conftest import Bench, opened, settings, statuses
 
+from holdfast import clock
 from holdfast.app import database, execution, plans
 from holdfast.domain.transitions import PlanStatus
 from holdfast.engine.worker import Worker
@@ -124,3 +126,12 @@ def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
     with bench.working() as worker:
         assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
     assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
+
+
+def test_workflows_that_ended_are_forgotten_and_the_record_stays(either: Bench) -> None:
+    view = either.run("title: T\nphases: [{title: a, tasks: [{title: t, run: 'true'}]}]")
+    assert either.house.engine.forget(clock.now() - timedelta(days=1)) == 0
+    assert either.house.engine.forget(clock.now() + timedelta(days=1)) == 2
+    assert either.house.engine.forget(clock.now() + timedelta(days=1)) == 0
+    assert len(plans.show(either.house, view.plan.id).steps) == 1
+    assert list(database.examine(either.house)) == []

@@ -11,7 +11,7 @@ from holdfast import clock
 from holdfast.app import projects
 from holdfast.app.tasks import compare
 from holdfast.app.wire import House
-from holdfast.domain import dependencies
+from holdfast.domain import dependencies, readiness
 from holdfast.domain.budget import Budget, Usage
 from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
@@ -197,6 +197,12 @@ def cancel(house: House, plan_id: str) -> Plan:
             house.engine.wake_plan(connection, plan.id, plan.run)
             plans.tell(connection, plan, "cancel_requested", house.actor, {})
             return plans.set_fields(connection, plan.id, cancel_requested=True)
+        if any(task.status in readiness.BUSY for task in plans.tasks_of(connection, plan_id)):
+            # It failed while some of it still ran: a driver stops that and ends the plan.
+            plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": "cancelled"})
+            plan = plans.set_fields(connection, plan.id, run=plan.run + 1, cancel_requested=True)
+            house.engine.start_plan(connection, house.places.home, plan.id, plan.run)
+            return plan
         return cancel_open(connection, plan, actor=house.actor)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from holdfast import clock
 from holdfast.domain.budget import Budget, reached
@@ -18,6 +19,8 @@ from holdfast.store import Connection, plans, steps, tasks
 
 LOOK_SECONDS = 0.25
 RECOVER_SECONDS = 5.0
+FORGET_SECONDS = 600.0
+KEPT_DAYS = 7
 
 
 class Control(threading.Thread):
@@ -34,13 +37,16 @@ class Control(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        recovered = time.monotonic()
+        recovered = forgotten = time.monotonic()
         while not self._stopped.wait(LOOK_SECONDS):
             try:
                 persistent(stop_what_must, self._runtime)
                 if time.monotonic() - recovered > RECOVER_SECONDS:
                     persistent(self._recover)
                     recovered = time.monotonic()
+                if time.monotonic() - forgotten > FORGET_SECONDS:
+                    self._runtime.engine.forget(clock.now() - timedelta(days=KEPT_DAYS))
+                    forgotten = time.monotonic()
             except InfraError as error:
                 self._runtime.break_down(error)
                 return

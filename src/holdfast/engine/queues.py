@@ -6,6 +6,7 @@ A plan runs where its project's vault and worktrees are, so each data folder (ho
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
@@ -72,6 +73,19 @@ class Engine:
             workflow_ids=workflow_ids, status=["PENDING", "ENQUEUED", "DELAYED"], load_input=False, load_output=False
         )
         return {workflow.workflow_id for workflow in found}
+
+    def forget(self, before: datetime) -> int:
+        """Deletes up to 1,000 workflows that ended before that time and gives their number: our tables need none."""
+        ended = self._client.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"],
+            completed_before=before.isoformat(),
+            limit=1000,
+            load_input=False,
+            load_output=False,
+        )
+        if ended:
+            self._client.delete_workflows([workflow.workflow_id for workflow in ended])
+        return len(ended)
 
     def close(self) -> None:
         self._client.destroy()
