@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+SIZES = ("LINES", "COLUMNS")
 PATIENCE_SECONDS = 120.0
 
 
@@ -108,7 +109,8 @@ class Terminal:
         process = subprocess.Popen(
             ["setsid", "--ctty", "--wait", *command],
             cwd=program.repository,
-            env=program.variables | variables,
+            # The runner of the tests sets a size of its own in the environment, which would win over the terminal's.
+            env={name: value for name, value in (program.variables | variables).items() if name not in SIZES},
             stdin=follower,
             stdout=follower,
             stderr=follower,

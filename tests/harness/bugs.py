@@ -56,11 +56,12 @@ def record_before_commit() -> None:
 
 
 def no_reset_on_resume() -> None:
-    def start_over(runtime: Runtime, work: Work, step: Step) -> None:
+    def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
         agents.kill_strays(step.id)
         with runtime.database.transaction() as connection:
-            steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1)
+            restarted = steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1)
             events.add(connection, EventType.STEP, "restarted", runtime.actor, plan_id=step.plan_id, step_id=step.id)
+            return restarted
 
     task_command.start_over = start_over
 
