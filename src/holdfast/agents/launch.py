@@ -147,7 +147,7 @@ def of_this_boot(folder: Path) -> bool:
     """Tells whether the run began after the machine did. What an older one wrote may not have reached the disk."""
     try:
         written = json.loads((folder / "launch.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):  # `start` says what is wrong with the folder
         return True
     return written.get("boot", boot_id()) == boot_id()
 
