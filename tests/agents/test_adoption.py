@@ -125,7 +125,8 @@ def test_a_shim_killed_anywhere_leaves_a_state_that_is_true(run: Run, point: str
         kill_strays(run.token)
         assert run.processes() == []
         effects = run.cwd / "effects"
-        assert not effects.exists() or effects.read_text() == "ran\n"
+        # Killed with its shim, the command may have opened the file and not come to write.
+        assert not effects.exists() or effects.read_text() in ("", "ran\n")
     else:
         second = Worker(run)
         assert second.ends()["exit_code"] == 7
