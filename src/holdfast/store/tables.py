@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.conversation import MessageRole, SnapshotKind
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode
 from holdfast.domain.task import Executor, FailureKind
@@ -46,19 +47,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class MessageRole(StrEnum):
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
-    TOOL = "tool"
-
-
-class SnapshotKind(StrEnum):
-    AUTO = "auto"
-    MANUAL = "manual"
-    CHECKPOINT = "checkpoint"
 
 
 class WorkerKind(StrEnum):

@@ -1,0 +1,189 @@
+"""Conversations: trees of messages, and what an agent's turn tells while it runs.
+
+A message is immutable and knows its parent; a conversation is its head, the message it ends at. An agent's session is
+heard as a stream of updates (`Update`), each made of one record of a run's journal. `transcript` folds them into
+messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class MessageRole(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class SnapshotKind(StrEnum):
+    """Why a conversation snapshot was made: every N messages, by a person, with a checkpoint."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What an agent asked one of its tools to do. `kind` is ACP's: read, edit, delete, move, search, execute, …"""
+
+    id: str
+    name: str
+    input: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    kind: str = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a task's conversation, or of the plan's supervisor (`task_id` None); `position` is its depth.
+
+    A message of the role assistant says something, thinks aloud (`thought`) or calls a tool; the result of a call is a
+    message of the role tool right after it. `result_blob` is the digest of a result too big for the row, of which
+    `tool_result` then holds the beginning.
+    """
+
+    id: str
+    plan_id: str
+    task_id: str | None
+    step_id: str | None
+    parent_id: str | None
+    position: int
+    role: MessageRole
+    content: str
+    at: datetime
+    thought: bool = False
+    tool_calls: tuple[Mapping[str, object], ...] = ()
+    tool_name: str | None = None
+    tool_input: Mapping[str, object] | None = None
+    tool_result: str | None = None
+    result_blob: str | None = None
+    is_error: bool = False
+    token_count: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of a session so far, and its cost where the agent tells it (None: it does not)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    thought_tokens: int = 0
+    cost_usd: float | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens + self.cached_tokens + self.thought_tokens
+
+
+# -- what a turn tells -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Where an update comes from: the number of its record in the run's journal (from 1), and its time."""
+
+    record: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """The prompt that began a turn, as the agent got it."""
+
+    heard: Heard
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spoke:
+    """A piece of what the agent says; pieces that follow each other are one message."""
+
+    heard: Heard
+    text: str
+    thought: bool = False
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileDiff:
+    """One file as a tool call says it changed it; `old` None = new file."""
+
+    path: str
+    old: str | None
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUsed:
+    """A tool call as it stands now: told first when it begins, last when it is `completed` or `failed`.
+
+    None means: as told before. `status` is ACP's: pending, in_progress, completed, failed.
+    """
+
+    heard: Heard
+    id: str
+    status: str | None = None
+    title: str | None = None
+    kind: str | None = None
+    input: Mapping[str, Any] | None = None
+    output: str | None = None
+    diffs: Sequence[FileDiff] | None = None
+    paths: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The agent's own list of what it is about to do: (content, status) per entry; it replaces the one before."""
+
+    heard: Heard
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTold:
+    """What the session has used so far, as far as the agent tells."""
+
+    heard: Heard
+    usage: TokenUsage
+    context_size: int | None = None
+    context_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionWanted:
+    """The agent asks before it does something. `request` names the question in its run; `options` are (id, name, kind)
+    with ACP's kinds allow_once, allow_always, reject_once, reject_always."""
+
+    heard: Heard
+    request: str
+    call: ToolUsed
+    options: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Anything else: a mode or a list of commands, an error the agent tells, an update that nobody knows. Kept as is."""
+
+    heard: Heard
+    what: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The turn is over; `reason` is ACP's stop reason: end_turn, max_tokens, max_turn_requests, refusal, cancelled."""
+
+    heard: Heard
+    reason: str
+    usage: TokenUsage | None = None
+
+
+Update = Prompted | Spoke | ToolUsed | Planned | UsageTold | PermissionWanted | Noted | TurnEnded
