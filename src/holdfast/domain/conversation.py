@@ -170,7 +170,7 @@ class PermissionWanted:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Anything else: a mode or a list of commands, an error the agent tells, an update that nobody knows. Kept as is."""
+    """Anything else, kept as it is: a mode, a list of commands, an error that the agent tells, an unknown update."""
 
     heard: Heard
     what: str
