@@ -82,9 +82,9 @@ def inside(folder: Path, count: int) -> None:
         started = time.monotonic()
         with execution.working(house, "run") as worker:
             assert worker is not None
-            # One row a look: what is measured is the engine, not a picture of it.
+            # One row a look, and few looks: what is measured is the engine, not a picture of it.
             while (status := status_of(house, plan.id)) == "running":
-                worker.runtime.ended.wait(0.1)
+                worker.runtime.ended.wait(0.5)
         wall = time.monotonic() - started
         assert status == "completed", status
     reap()

@@ -76,7 +76,8 @@ phases:
 def test_an_interrupted_plan_stops_at_once_keeps_its_files_and_resumes_the_same_attempt(either: Bench) -> None:
     plan = either.start(SLOW)
     with either.working() as worker:
-        either.until(worker, plan.id, running("slow"))
+        begun = either.house.places.plan_worktree(plan) / "begun"
+        either.until(worker, plan.id, lambda view: running("slow")(view) and begun.exists())
         plans.pause(either.house, plan.id, PauseMode.INTERRUPT)
         view = either.until(worker, plan.id)
     assert (view.plan.status, view.plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.USER)

@@ -116,8 +116,8 @@ def complete(house: House, task_id: str) -> Step:
         if view.place.own is not None:
             _merge_by_hand(vault, view, step, commit)
         checkpoint = make_checkpoint(
-            house.database,
             vault,
+            _next_number(house, task_id),
             plan=view.plan,
             task=view.task,
             step_id=step.id,
@@ -194,6 +194,11 @@ def _end_by_hand(
     return ended
 
 
+def _next_number(house: House, task_id: str) -> int:
+    with house.database.read() as connection:
+        return checkpoints.next_number(connection, task_id=task_id)
+
+
 def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
     """Makes a checkpoint of kind `manual` of the task's worktree, also while it runs."""
     with house.database.read() as connection:
@@ -203,8 +208,8 @@ def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
     vault = house.workspaces.vault(view.project)
     with house.workspaces.worktree(view.place) as worktree:
         made = make_checkpoint(
-            house.database,
             vault,
+            _next_number(house, task_id),
             plan=view.plan,
             task=view.task,
             step_id=view.steps[0].id,

@@ -66,7 +66,8 @@ class Plan:
     """The top-level piece of work in a project.
 
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
-    `stop` is what a person asked for and the engine has not carried out yet.
+    `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
+    told to look again.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Plan:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     error: str = ""
+    wakes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,15 +58,19 @@ class Control(threading.Thread):
 
 
 def stop_what_must(runtime: Runtime) -> None:
-    """Asks the executions of this worker to stop where a person or a budget says so."""
+    """Asks the executions of this worker to stop where a person or a budget says so, and rings drivers that wait here
+    and were woken by another process."""
     executions = list(runtime.executions.values())
-    if not executions:
+    plan_ids = {each.plan_id for each in executions}.union(runtime.drivers.waiting())
+    if not plan_ids:
         return
     with runtime.database.read() as connection:
-        found = {plan_id: plans.get(connection, plan_id) for plan_id in {each.plan_id for each in executions}}
+        found = {plan_id: plans.get(connection, plan_id) for plan_id in plan_ids}
         for execution in executions:
             if must_stop(connection, found[execution.plan_id], execution):
                 execution.request_stop()
+    for plan in found.values():
+        runtime.drivers.wake(plan.id, plan.wakes)
 
 
 def must_stop(connection: Connection, plan: Plan, execution: Execution) -> bool:

@@ -7,6 +7,8 @@ again. The wait is durable: a gate may stay open for weeks and holds no thread.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,11 +32,11 @@ from holdfast.domain.transitions import (
     PlanStatus,
     TaskStatus,
 )
-from holdfast.engine import merge, plan_verify
+from holdfast.engine import merge, plan_verify, task_run
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.queues import RUN_PLAN, WAKE
-from holdfast.engine.runtime import Runtime, attempted, current, in_thread, persistent
+from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, approvals, plans, projects, steps, tasks
 
@@ -45,11 +47,13 @@ LONGEST_WAIT_SECONDS = 300.0
 
 
 class Turn(TypedDict):
-    """What a turn of the driver ended with; plain values, since DBOS records it."""
+    """What a turn of the driver ended with; plain values, since DBOS records it. `start`: runs of tasks (id, run) that
+    it queued."""
 
     ended: bool
     verify: bool
     wait_seconds: float
+    start: list[tuple[str, int]]
 
 
 @DBOS.workflow(name=RUN_PLAN, max_recovery_attempts=None)
@@ -67,11 +71,33 @@ async def run_plan(plan_id: str, run: int) -> None:
 
 
 async def _turn(plan_id: str, run: int) -> Turn:
+    """Takes turns for as long as tasks of the plan run in this worker; the wait with none is the workflow's."""
+    drivers = current().drivers
+    bell = drivers.enter(plan_id)
+    try:
+        while True:
+            drivers.quiet(bell)
+            turn = await _take_one(plan_id, run)
+            if turn["ended"] or turn["verify"] or drivers.leave(plan_id):
+                return turn
+            with suppress(TimeoutError):
+                await asyncio.wait_for(bell.sound.wait(), turn["wait_seconds"])
+    finally:
+        drivers.gone(plan_id, bell)
+
+
+async def _take_one(plan_id: str, run: int) -> Turn:
     taken = await attempted(asyncio.to_thread(persistent, take_turn, current(), plan_id, run))
-    if taken["value"] is not None:
-        return taken["value"]
-    await in_thread(fail, current(), plan_id, run, taken["error"])
-    return {"ended": True, "verify": False, "wait_seconds": 0.0}
+    turn = taken["value"]
+    if turn is None:
+        await in_thread(fail, current(), plan_id, run, taken["error"])
+        return {"ended": True, "verify": False, "wait_seconds": 0.0, "start": []}
+    for task_id, task_run_number in turn["start"]:
+        current().drivers.expect(plan_id, task_id)
+        # In a context of its own: what is started here is nobody's child, and finds its place by its id.
+        starting = asyncio.create_task(task_run.start(plan_id, task_id, task_run_number), context=Context())
+        await guarded(starting)
+    return turn
 
 
 async def _verify(plan_id: str, run: int) -> None:
@@ -115,15 +141,13 @@ def start(connection: Connection, runtime: Runtime, plan: Plan) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All that a turn decides from, as of one moment; `gate` is the newest of the plan's present stage."""
+    """Where the plan stands as of one moment: `gate` is the newest of its present stage, `apart` is its whole state if
+    tasks of it work on branches of their own."""
 
     project: Project
-    state: readiness.PlanState
+    plan: Plan
     gate: Approval | None
-
-    @property
-    def plan(self) -> Plan:
-        return self.state.plan
+    apart: readiness.PlanState | None
 
 
 def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
@@ -133,9 +157,10 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
             seen = look(connection, plan_id)
         if seen.plan.run != run or seen.plan.status not in PLAN_EXECUTING:
             settle_down(runtime, seen)
-            return {"ended": True, "verify": False, "wait_seconds": 0.0}
+            return {"ended": True, "verify": False, "wait_seconds": 0.0, "start": []}
+        runtime.drivers.look(plan_id, seen.plan.wakes)
         prepare_plan(runtime, seen)
-        if merge.merge_next(runtime, seen.project, seen.state):
+        if seen.apart and merge.merge_next(runtime, seen.project, seen.apart):
             continue
         turn = cancel(runtime, seen.plan) if seen.plan.cancel_requested else go_on(runtime, seen)
         if turn is not None:
@@ -144,7 +169,8 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
 
 def look(connection: Connection, plan_id: str) -> Look:
     plan = plans.get(connection, plan_id)
-    return Look(projects.get(connection, plan.project_id), load_state(connection, plan), gate_of(connection, plan))
+    apart = load_state(connection, plan) if tasks.work_apart(connection, plan) else None
+    return Look(projects.get(connection, plan.project_id), plan, gate_of(connection, plan), apart)
 
 
 def settle_down(runtime: Runtime, seen: Look) -> None:
@@ -164,18 +190,20 @@ def prepare_plan(runtime: Runtime, seen: Look) -> None:
         failpoint("engine.plan.branch_made")
 
 
-def waiting(seconds: float = LONGEST_WAIT_SECONDS, *, verify: bool = False) -> Turn:
-    return {"ended": False, "verify": verify, "wait_seconds": max(0.0, min(seconds, LONGEST_WAIT_SECONDS))}
+def waiting(
+    seconds: float = LONGEST_WAIT_SECONDS, *, verify: bool = False, start: list[tuple[str, int]] | None = None
+) -> Turn:
+    wait_seconds = max(0.0, min(seconds, LONGEST_WAIT_SECONDS))
+    return {"ended": False, "verify": verify, "wait_seconds": wait_seconds, "start": start or []}
 
 
 def go_on(runtime: Runtime, seen: Look) -> Turn | None:
     """Takes the plan's next move in its stage; None = look again at once."""
-    plan, state, gate = seen.plan, seen.state, seen.gate
-    implemented = current_actions(runtime, state) == (readiness.FinishImplementation(),)
+    plan, gate = seen.plan, seen.gate
     if plan.stop is not None and plan.stage is not PlanStage.IMPLEMENTING:
         pause(runtime, plan, readiness.PausePlan(PauseReason.USER, f"paused on request ({plan.stop})"))
         return None
-    move = next_stage(plan, implemented=implemented, approved=gate is not None and gate.status is APPROVED)
+    move = next_stage(plan, implemented=False, approved=gate is not None and gate.status is APPROVED)
     match move:
         case Enter():
             enter(runtime, plan, move)
@@ -264,12 +292,14 @@ def implement(runtime: Runtime, plan: Plan) -> Turn | None:
             return None
         state = load_state(connection, locked)
         actions = current_actions(runtime, state)
-        if actions == (readiness.FinishImplementation(),):
-            return None
         for action in actions:
-            apply(connection, runtime, locked, action)
+            apply(connection, runtime, locked, state, action)
         turn = turn_after(connection, runtime, locked, state, actions)
     failpoint("engine.plan.acted")
+    if actions == (readiness.FinishImplementation(),):
+        after = next_stage(plan, implemented=True, approved=False)
+        assert isinstance(after, Enter)
+        enter(runtime, plan, after)
     return turn
 
 
@@ -280,21 +310,24 @@ def turn_after(
     state: readiness.PlanState,
     actions: tuple[readiness.Action, ...],
 ) -> Turn | None:
-    """Says how long to wait after a decision; None = there is more to decide at once."""
+    """Says what to start and how long to wait after a decision; None = there is more to decide at once."""
     match actions:
         case [readiness.Wait(until, gates)]:
             settle_waiting(connection, runtime, plan, waits=bool(gates) and not busy(state))
-            return waiting_until(until)
+            return waiting(seconds_until(until))
         case [*_, readiness.QueueTask()]:
             # A decision that queues is complete: what it left out waits for one of these tasks, or for its time.
             settle_waiting(connection, runtime, plan, waits=False)
-            return waiting_until(min((task.retry_at for task in state.tasks if task.retry_at), default=None))
+            queued = {action.task_id for action in actions if isinstance(action, readiness.QueueTask)}
+            start = [(task.id, task.run + 1) for task in state.tasks if task.id in queued]
+            retry_at = min((task.retry_at for task in state.tasks if task.retry_at), default=None)
+            return waiting(seconds_until(retry_at), start=start)
         case _:
             return None
 
 
-def waiting_until(moment: datetime | None) -> Turn:
-    return waiting(LONGEST_WAIT_SECONDS if moment is None else (moment - clock.now()).total_seconds())
+def seconds_until(moment: datetime | None) -> float:
+    return LONGEST_WAIT_SECONDS if moment is None else (moment - clock.now()).total_seconds()
 
 
 def busy(state: readiness.PlanState) -> bool:
@@ -308,7 +341,9 @@ def settle_waiting(connection: Connection, runtime: Runtime, plan: Plan, *, wait
         plans.set_status(connection, plan, target, actor=runtime.actor)
 
 
-def apply(connection: Connection, runtime: Runtime, plan: Plan, action: readiness.Action) -> None:
+def apply(
+    connection: Connection, runtime: Runtime, plan: Plan, state: readiness.PlanState, action: readiness.Action
+) -> None:
     """Applies one action of a decision."""
     match action:
         case readiness.StartPhase(phase_id):
@@ -326,7 +361,7 @@ def apply(connection: Connection, runtime: Runtime, plan: Plan, action: readines
         case readiness.OpenTaskGate(task_id):
             ask_about(connection, runtime, tasks.get(connection, task_id))
         case readiness.QueueTask(task_id):
-            queue_task(connection, runtime, task_id)
+            queue_task(connection, runtime, next(task for task in state.tasks if task.id == task_id))
         case readiness.PausePlan(reason, message):
             pause_in(connection, runtime, plan, reason, message)
         case readiness.Wait() | readiness.FinishImplementation():
@@ -361,11 +396,11 @@ def move_phase(
         plans.set_phase_status(connection, phase, target, actor=runtime.actor, data=data or {})
 
 
-def queue_task(connection: Connection, runtime: Runtime, task_id: str) -> None:
-    """Queues a task and starts its workflow in one commit; work that was only stopped keeps its attempt number."""
-    task = tasks.get(connection, task_id)
-    if task.status in (TaskStatus.QUEUED, TaskStatus.RUNNING):
-        return
+def queue_task(connection: Connection, runtime: Runtime, task: Task) -> None:
+    """Queues the next run of a task, which starts after the commit; work that was only stopped keeps its attempt.
+
+    A kill between the two leaves it queued without a workflow; `recovery.reconcile` frees it.
+    """
     stopped = task.status in (TaskStatus.PAUSED, TaskStatus.INTERRUPTED)
     attempt = max(1, task.attempt if stopped else task.attempt + 1)
     tasks.set_status(
@@ -378,7 +413,6 @@ def queue_task(connection: Connection, runtime: Runtime, task_id: str) -> None:
         run=task.run + 1,
         retry_at=None,
     )
-    runtime.engine.start_task(connection, runtime.places.home, task.id, task.run + 1)
 
 
 def pause(runtime: Runtime, plan: Plan, action: readiness.PausePlan) -> None:

@@ -38,11 +38,12 @@ def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoin
     with runtime.database.read() as connection:
         project = projects.get(connection, plan.project_id)
         state = plan_state(connection, plan)
+        number = checkpoints.next_number(connection, plan_id=plan.id)
     vault = runtime.workspaces.vault(project)
     head = vault.head(plan.branch) or plan.base_commit
     return make_checkpoint(
-        runtime.database,
         vault,
+        number,
         plan=plan,
         task=None,
         step_id=None,

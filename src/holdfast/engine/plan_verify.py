@@ -96,9 +96,10 @@ def keep_edits(runtime: Runtime, plan: Plan, vault: Vault, snapshot: Snapshot, h
     """Keeps what a person changed in the plan's worktree in a checkpoint of the plan, before it is set back."""
     with runtime.database.read() as connection:
         state = plan_state(connection, plan)
+        number = checkpoints.next_number(connection, plan_id=plan.id)
     checkpoint = make_checkpoint(
-        runtime.database,
         vault,
+        number,
         plan=plan,
         task=None,
         step_id=None,

@@ -11,9 +11,8 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
 
-from holdfast.store import Connection, Database
+from holdfast.store import Connection, Database, plans
 
-APPLICATION = "holdfast"
 # One name for all versions of the code: a worker of a newer version takes up what an older one left.
 APPLICATION_VERSION = "1"
 WAKE = "wake"
@@ -26,8 +25,9 @@ def plans_queue(home: str) -> str:
     return f"plans@{home}"
 
 
-def tasks_queue(home: str) -> str:
-    return f"tasks@{home}"
+def application(home: str) -> str:
+    """Gives DBOS's name for the workers of a data folder: what they started, only they recover."""
+    return f"holdfast-{home}"
 
 
 def plan_workflow_id(plan_id: str, run: int) -> str:
@@ -47,7 +47,6 @@ class Engine:
         self._client = DBOSClient(
             system_database_engine=database.workflow_engine,
             serializer=SERIALIZER,
-            application_name=APPLICATION,
             use_listen_notify=False,
         )
 
@@ -55,15 +54,13 @@ class Engine:
         """Enqueues the driver of a plan; doing it twice starts it once."""
         self._enqueue(connection, RUN_PLAN, plans_queue(home), plan_workflow_id(plan_id, run), plan_id, run)
 
-    def start_task(self, connection: Connection, home: str, task_id: str, run: int) -> None:
-        """Enqueues one run of a task; doing it twice starts it once."""
-        self._enqueue(connection, RUN_TASK, tasks_queue(home), task_workflow_id(task_id, run), task_id, run)
-
     def wake_plan(self, connection: Connection, plan_id: str, run: int) -> None:
         """Lets the driver of a plan look at the tables again, once the transaction has committed.
 
-        One that is gone needs no waking: `recovery.reconcile` starts another, which looks by itself.
+        It may wait in its workflow (the message reaches it) or in its worker (which sees the count of wakes). One that
+        is gone needs no waking: `recovery.reconcile` starts another, which looks by itself.
         """
+        plans.add_wake(connection, plan_id)
         with suppress(error.DBOSNonExistentWorkflowError), connection.begin_nested():
             self._client.send_in_transaction(connection, plan_workflow_id(plan_id, run), "look", WAKE)
 

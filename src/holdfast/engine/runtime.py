@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypedDict, TypeVar
 
 from holdfast import clock
+from holdfast.domain.plan import Plan
+from holdfast.engine.drivers import Drivers
 from holdfast.engine.places import Places
 from holdfast.engine.queues import Engine
 from holdfast.engine.workspace import Workspaces
 from holdfast.errors import HoldfastError, InfraError
 from holdfast.settings import Settings
-from holdfast.store import Conflict, Database
+from holdfast.store import Conflict, Connection, Database
 
 CONFLICTS = 5
 
@@ -55,11 +57,16 @@ class Runtime:
     workspaces: Workspaces
     worker_id: str
     executions: dict[str, Execution] = field(default_factory=dict[str, Execution])
+    drivers: Drivers = field(default_factory=Drivers)
+    slots: asyncio.Semaphore = field(init=False)
     broken: InfraError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     _gate: threading.Condition = field(default_factory=threading.Condition)
     _at_work: int = 0
     _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.slots = asyncio.Semaphore(self.settings.max_parallel)
 
     @property
     def actor(self) -> str:
@@ -74,6 +81,14 @@ class Runtime:
             yield running.stop
         finally:
             del self.executions[task_id]
+
+    def wake(self, connection: Connection, plan: Plan) -> None:
+        """Wakes the driver of a plan from a task of it at hand, once the transaction has committed and the task ends.
+
+        A driver that waits in this worker is rung then and needs no message.
+        """
+        if not self.drivers.waits(plan.id):
+            self.engine.wake_plan(connection, plan.id, plan.run)
 
     @contextmanager
     def at_work(self) -> Generator[None]:

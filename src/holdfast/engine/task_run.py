@@ -1,9 +1,9 @@
 """One run of one attempt of a task: prepare its worktree and step, execute it, seal what came of it.
 
 Each of the three may be done again after a kill: prepare finds its step by (task, run), execute adopts the command by
-its run folder, seal finds its commit by the trailer and its step by its end. So DBOS records the three as one step. The
-claim is taken anew each time the workflow starts or is recovered, and every row that is written carries it: a worker
-that was taken over writes nothing.
+its run folder, seal finds its commit by the trailer and its step by its end. So DBOS records no step of its own for
+them: the workflow, taken up again, does all of it again. The claim is taken anew each time the workflow starts or is
+recovered, and every row that is written carries it: a worker that was taken over writes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
@@ -20,7 +20,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import task_command
-from holdfast.engine.queues import RUN_TASK
+from holdfast.engine.queues import RUN_TASK, task_workflow_id
 from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
     Outcome,
@@ -40,12 +40,20 @@ from holdfast.vcs import Change, Vault, Worktree, measure
 
 
 @DBOS.workflow(name=RUN_TASK, max_recovery_attempts=None)
-async def run_task(task_id: str, run: int) -> None:
+async def run_task(plan_id: str, task_id: str, run: int) -> None:
     """Runs one attempt of a task to its end and wakes the plan's driver."""
-    work = await in_thread(take_up, current(), task_id, run)
-    if work is None:
-        return
-    await DBOS.run_step_async({"name": "attempt"}, attempt, work)
+    runtime = current()
+    with runtime.drivers.task(plan_id, task_id):
+        async with runtime.slots:
+            work = await in_thread(take_up, runtime, task_id, run)
+            if work is not None:
+                await attempt(work)
+
+
+async def start(plan_id: str, task_id: str, run: int) -> None:
+    """Starts the workflow of a queued task in this worker; doing it twice starts it once."""
+    with SetWorkflowID(task_workflow_id(task_id, run)):
+        await DBOS.start_workflow_async(run_task, plan_id, task_id, run)
 
 
 async def attempt(work: Work) -> None:
@@ -94,7 +102,7 @@ def abandon(runtime: Runtime, work: Work, error: str) -> None:
         if task.status is TaskStatus.RUNNING:
             kind = FailureKind.INTERNAL
             fail_task(connection, runtime.settings, task, kind, error, claim=work.claim, actor=runtime.actor)
-        runtime.engine.wake_plan(connection, plan.id, plan.run)
+        runtime.wake(connection, plan)
 
 
 def take_off(vault: Vault, step: Step) -> None:
@@ -116,7 +124,7 @@ def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
         work = load(connection, task, claim)
         if task.status is TaskStatus.QUEUED and (work.plan.stop is not None or work.plan.cancel_requested):
             tasks.set_status(connection, work.task, TaskStatus.PAUSED, claim=claim, actor=runtime.actor)
-            runtime.engine.wake_plan(connection, work.plan.id, work.plan.run)
+            runtime.wake(connection, work.plan)
             return None
         return work
 
@@ -328,7 +336,7 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         "restarts": (float(ended.restarts), ""),
     }
     metrics.add_all(connection, plan.id, ended.id, measured)
-    runtime.engine.wake_plan(connection, plan.id, plan.run)
+    runtime.wake(connection, plan)
 
 
 def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, ended: Step) -> None:

@@ -105,9 +105,10 @@ def task_checkpoint(
     """Writes the objects and the ref of the task's next checkpoint; the caller records it."""
     with runtime.database.read() as connection:
         state = plan_state(connection, work.plan)
+        number = checkpoints.next_number(connection, task_id=work.task.id)
     return make_checkpoint(
-        runtime.database,
         runtime.workspaces.vault(work.project),
+        number,
         plan=work.plan,
         task=work.task,
         step_id=step_id,

@@ -12,7 +12,7 @@ from holdfast import __version__, clock
 from holdfast.engine import plan_run, runtime, task_run
 from holdfast.engine.control import Control
 from holdfast.engine.places import Places
-from holdfast.engine.queues import APPLICATION, APPLICATION_VERSION, SERIALIZER, Engine, plans_queue, tasks_queue
+from holdfast.engine.queues import APPLICATION_VERSION, SERIALIZER, Engine, application, plans_queue
 from holdfast.engine.recovery import recover
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Workspaces
@@ -22,8 +22,7 @@ from holdfast.store import Worker as WorkerRow
 
 # The workflows that DBOS may be asked to run; naming them here loads and registers them.
 WORKFLOWS = (plan_run.run_plan, task_run.run_task)
-# How soon a queued task starts, and how soon a plan's driver; a driver that runs is woken, not polled for.
-TASK_POLL_SECONDS = 0.2
+# How soon the driver of a plan starts, and how soon one that waits for a person or a time hears that it was woken.
 PLAN_POLL_SECONDS = 0.3
 WAKE_POLL_SECONDS = 0.1
 PLANS_AT_ONCE = 100
@@ -92,7 +91,7 @@ class Worker:
         home = self.runtime.places.home
         DBOS(
             config={
-                "name": APPLICATION,
+                "name": application(home),
                 "application_version": APPLICATION_VERSION,
                 "executor_id": self.id,
                 "system_database_engine": database.workflow_engine,
@@ -102,11 +101,6 @@ class Worker:
                 "log_level": "ERROR",
             }
         )
-        DBOS.listen_queues([plans_queue(home), tasks_queue(home)])
+        DBOS.listen_queues([plans_queue(home)])
         DBOS.launch()
         DBOS.register_queue(plans_queue(home), worker_concurrency=PLANS_AT_ONCE, polling_interval_sec=PLAN_POLL_SECONDS)
-        DBOS.register_queue(
-            tasks_queue(home),
-            worker_concurrency=self.runtime.settings.max_parallel,
-            polling_interval_sec=TASK_POLL_SECONDS,
-        )

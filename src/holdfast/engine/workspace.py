@@ -18,7 +18,6 @@ from holdfast.engine.places import Places
 from holdfast.errors import StepError
 from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
-from holdfast.store import Database, checkpoints
 from holdfast.vcs import Limits, Snapshot, Vault, Worktree
 
 AUTHOR = "Holdfast <holdfast@localhost>"
@@ -172,8 +171,8 @@ def commit_message(plan: Plan, task: Task, step: Step) -> str:
 
 
 def make_checkpoint(
-    database: Database,
     vault: Vault,
+    number: int,
     *,
     plan: Plan,
     task: Task | None,
@@ -185,14 +184,12 @@ def make_checkpoint(
     state: Mapping[str, object],
     snapshot: Snapshot | None = None,
 ) -> Checkpoint:
-    """Writes objects and ref of the next checkpoint, durable on return; the caller adds the row.
+    """Writes objects and ref of the next checkpoint (`number`), durable on return; the caller adds the row.
 
     Where the worktree is just what the branch's commit has, that commit is the checkpoint's, under a ref of its own.
     Done again after a kill it takes the same number, since no row has it, and the orphan ref is replaced.
     """
     owner_id = task.id if task else plan.id
-    with database.read() as connection:
-        number = checkpoints.next_number(connection, task_id=task.id if task else None, plan_id=plan.id)
     created_at = clock.now()
     ref = checkpoint_ref(owner_id, number)
     label = f"{'T' if task else 'P'}{task.number if task else plan.number}@{number}"

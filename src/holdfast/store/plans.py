@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from holdfast import clock
 from holdfast.domain import transitions
@@ -111,8 +111,10 @@ def list_(
 
 def lock(connection: Connection, plan_id: str) -> Plan:
     """Gives the plan and keeps others from changing it until the transaction ends."""
-    query = select(plans).where(plans.c.id == plan_id).with_for_update(key_share=True)
-    return entity(Plan, one(connection, query, "such plan"))
+    return entity(Plan, one(connection, _LOCKED, "such plan", {"wanted": plan_id}))
+
+
+_LOCKED = select(plans).where(plans.c.id == bindparam("wanted")).with_for_update(key_share=True)
 
 
 def set_status(
@@ -170,6 +172,11 @@ def set_fields(connection: Connection, plan_id: str, **columns: object) -> Plan:
     if row is None:
         raise NotFound("no such plan")
     return entity(Plan, row)
+
+
+def add_wake(connection: Connection, plan_id: str) -> None:
+    """Counts that the plan's driver was told to look again."""
+    connection.execute(update(plans).where(plans.c.id == plan_id).values(wakes=plans.c.wakes + 1))
 
 
 def _moved_on(connection: Connection, plan: Plan) -> IllegalState:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, bindparam, literal, select, update
+from sqlalchemy import Connection, Executable, Select, Table, bindparam, select, update
 
 from holdfast.domain.budget import Budget
 from holdfast.errors import ClaimLost, NotFound
@@ -59,9 +59,9 @@ def changeable(table: Table, values: Mapping[str, object], refused: frozenset[st
     return dict(values) or {"id": table.c.id}
 
 
-def one(connection: Connection, query: Any, what: str) -> AnyRow:
+def one(connection: Connection, query: Any, what: str, wanted: Mapping[str, object] | None = None) -> AnyRow:
     """Gives the only row; raises `NotFound` with "no <what>" if there is none."""
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(query, dict(wanted or {})).one_or_none()
     if row is None:
         raise NotFound(f"no {what}")
     return row
@@ -117,11 +117,19 @@ def insert_fenced(
     if claim is None or task_id is None:
         connection.execute(table.insert().values(**values))
         return
-    held = fence(task_id, claim).subquery()
-    source = select(*(literal(value, table.c[name].type) for name, value in values.items())).select_from(held)
-    written = table.insert().from_select(list(values), source).execution_options(preserve_rowcount=True)
-    if connection.execute(written).rowcount != 1:
+    statement = _fenced_insert(table, tuple(values))
+    given = {f"new_{name}": value for name, value in values.items()}
+    if connection.execute(statement, {**given, "held_task": task_id, "held_claim": claim}).rowcount != 1:
         raise claim_lost(connection, task_id, claim)
+
+
+@lru_cache
+def _fenced_insert(table: Table, names: tuple[str, ...]) -> Executable:
+    """Gives the statement, built once a process: building one costs more than running it."""
+    held = select(tasks.c.id).where(tasks.c.id == bindparam("held_task"), tasks.c.claim == bindparam("held_claim"))
+    held = held.with_for_update(key_share=True).subquery()
+    source = select(*(bindparam(f"new_{name}", type_=table.c[name].type) for name in names)).select_from(held)
+    return table.insert().from_select(list(names), source).execution_options(preserve_rowcount=True)
 
 
 def claim_lost(connection: Connection, task_id: str, claim: int) -> ClaimLost:

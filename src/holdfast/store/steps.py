@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, update
 
 from holdfast import clock
 from holdfast.domain.budget import Usage
@@ -16,7 +15,7 @@ from holdfast.domain.task import FailureKind
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, changeable, claim_lost, entity, fence, insert_fenced, one
+from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, fence, insert_fenced, one
 from holdfast.store.tables import plans, projects, steps, tasks
 
 _GUARDED = frozenset(
@@ -44,68 +43,83 @@ def begin(
     It takes the project's next number; its parent is the newest active step on `branch`, else of the project. Raises
     `ClaimLost` if `claim` is no longer the task's, and `IllegalState` if another step of the task still runs.
     """
-    if (found := of_run(connection, task_id, run)) is not None:
-        return found
-    place = one(
-        connection,
-        select(tasks.c.plan_id, tasks.c.number, plans.c.project_id)
-        .join(plans, plans.c.id == tasks.c.plan_id)
-        .where(tasks.c.id == task_id),
-        "such task",
+    # The project's row is locked before the look, so that of two who ask at once the later one finds the step.
+    place = one(connection, _PLACE, "such task", {"task": task_id})
+    for row in connection.execute(_RUN_OR_RUNNING, {"task": task_id, "run": run}):
+        if row.run == run:
+            return entity(Step, row)
+        raise IllegalState(
+            f"step {row.number} of task T{place.number} still runs",
+            hint="end or interrupt it first",
+            code="step_running",
+        )
+    step = Step(
+        id=id,
+        number=_take_number(connection, place.project_id),
+        project_id=place.project_id,
+        plan_id=place.plan_id,
+        task_id=task_id,
+        parent_step_id=_parent(connection, place.project_id, branch),
+        attempt=attempt,
+        run=run,
+        active=True,
+        branch=branch,
+        commit_before=commit_before,
+        commit_after=None,
+        agent_config=agent_config or {},
+        details=details or {},
+        started_at=clock.now(),
     )
-    # The project's row is locked before the second look, so that of two who ask at once the later one finds the step.
-    connection.execute(select(projects.c.id).where(projects.c.id == place.project_id).with_for_update(key_share=True))
-    if (found := of_run(connection, task_id, run)) is not None:
-        return found
-    _refuse_running(connection, task_id, place.number)
-    values: dict[str, Any] = {
-        "id": id,
-        "number": _take_number(connection, place.project_id),
-        "project_id": place.project_id,
-        "plan_id": place.plan_id,
-        "task_id": task_id,
-        "parent_step_id": _parent(connection, place.project_id, branch),
-        "attempt": attempt,
-        "run": run,
-        "branch": branch,
-        "commit_before": commit_before,
-        "agent_config": agent_config or {},
-        "details": details or {},
-        "started_at": clock.now(),
-    }
-    insert_fenced(connection, steps, values, task_id, claim)
-    step = get_by_id(connection, id)
+    insert_fenced(connection, steps, columns_of(step), task_id, claim)
     _tell(connection, step, "started", actor, {"number": step.number, "attempt": attempt, "run": run})
     return step
 
 
+# The statements that every task runs are built once a process: building one costs more than running it.
+_TASK: BindParameter[str] = bindparam("task")
+_RUN: BindParameter[int] = bindparam("run")
+_PROJECT: BindParameter[str] = bindparam("project")
+_BRANCH: BindParameter[str] = bindparam("branch")
+_OF_RUN = select(steps).where(steps.c.task_id == _TASK, steps.c.run == _RUN)
+_RUNNING = and_(steps.c.active, steps.c.ended_at.is_(None), ~steps.c.interrupted)
+_RUN_OR_RUNNING = (
+    select(steps)
+    .where(steps.c.task_id == _TASK, or_(steps.c.run == _RUN, _RUNNING))
+    .order_by((steps.c.run == _RUN).desc())
+)
+_PLACE = (
+    select(tasks.c.plan_id, tasks.c.number, plans.c.project_id)
+    .join(plans, plans.c.id == tasks.c.plan_id)
+    .join(projects, projects.c.id == plans.c.project_id)
+    .where(tasks.c.id == _TASK)
+    .with_for_update(key_share=True, of=projects)
+)
+_NUMBER = (
+    update(projects)
+    .where(projects.c.id == _PROJECT)
+    .values(last_step=projects.c.last_step + 1)
+    .returning(projects.c.last_step)
+)
+_NEWEST = (
+    select(steps.c.id).where(steps.c.project_id == _PROJECT, steps.c.active).order_by(steps.c.number.desc()).limit(1)
+)
+_NEWEST_ON_BRANCH = _NEWEST.where(steps.c.branch == _BRANCH)
+
+
 def of_run(connection: Connection, task_id: str, run: int) -> Step | None:
     """Gives the step of a task's run, None if that run has not come so far."""
-    row = connection.execute(select(steps).where(steps.c.task_id == task_id, steps.c.run == run)).one_or_none()
+    row = connection.execute(_OF_RUN, {"task": task_id, "run": run}).one_or_none()
     return None if row is None else entity(Step, row)
 
 
-def _refuse_running(connection: Connection, task_id: str, task_number: int) -> None:
-    query = select(steps.c.number).where(
-        steps.c.task_id == task_id, steps.c.active, steps.c.ended_at.is_(None), ~steps.c.interrupted
-    )
-    running = connection.execute(query).scalar_one_or_none()
-    if running is not None:
-        raise IllegalState(
-            f"step {running} of task T{task_number} still runs", hint="end or interrupt it first", code="step_running"
-        )
-
-
 def _take_number(connection: Connection, project_id: str) -> int:
-    taken = update(projects).where(projects.c.id == project_id).values(last_step=projects.c.last_step + 1)
-    return connection.execute(taken.returning(projects.c.last_step)).scalar_one()
+    return connection.execute(_NUMBER, {"project": project_id}).scalar_one()
 
 
 def _parent(connection: Connection, project_id: str, branch: str) -> str | None:
-    newest = select(steps.c.id).where(steps.c.project_id == project_id, steps.c.active)
-    newest = newest.order_by(steps.c.number.desc()).limit(1)
-    on_branch = connection.execute(newest.where(steps.c.branch == branch)).scalar_one_or_none()
-    return on_branch or connection.execute(newest).scalar_one_or_none()
+    wanted = {"project": project_id, "branch": branch}
+    on_branch = connection.execute(_NEWEST_ON_BRANCH, wanted).scalar_one_or_none()
+    return on_branch or connection.execute(_NEWEST, {"project": project_id}).scalar_one_or_none()
 
 
 def finish(
@@ -125,15 +139,15 @@ def finish(
     """
     values = changeable(steps, columns, _GUARDED)
     values |= {"ended_at": clock.now(), "exit_code": exit_code, "interrupted": interrupted, "failure": failure}
-    step = get_by_id(connection, step_id)
     where = [steps.c.id == step_id, steps.c.ended_at.is_(None)]
     if claim is not None:
-        where.append(steps.c.task_id.in_(fence(step.task_id, claim)))
+        held = select(tasks.c.id).where(tasks.c.id == steps.c.task_id, tasks.c.claim == claim)
+        where.append(held.with_for_update(key_share=True).exists())
     row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
     if row is None:
         found = get_by_id(connection, step_id)
         if found.ended_at is None:
-            raise claim_lost(connection, step.task_id, claim or 0)
+            raise claim_lost(connection, found.task_id, claim or 0)
         return found
     ended = entity(Step, row)
     told = {"number": ended.number, "exit_code": exit_code, "failure": failure, "commit_after": ended.commit_after}

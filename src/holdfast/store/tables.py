@@ -155,6 +155,7 @@ plans = Table(
     Column("stop", Choice(PauseMode)),
     _flag("cancel_requested"),
     _count("run"),
+    _count("wakes", big=True),
     _text("branch"),
     _text("base_commit"),
     Column("gates", ChoiceTuple(GateName), nullable=False),

@@ -94,6 +94,7 @@ def _tables() -> None:
         sa.Column("stop", sa.String(), nullable=True),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("run", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("wakes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("branch", sa.Text(), nullable=False),
         sa.Column("base_commit", sa.Text(), nullable=False),
         sa.Column("gates", Json(), nullable=False),
