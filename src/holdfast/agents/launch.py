@@ -20,8 +20,6 @@ import json
 import os
 import select
 import struct
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -29,11 +27,12 @@ from pathlib import Path
 from typing import Literal
 
 from holdfast.agents import journal
+from holdfast.agents.nursery import Nursery
 from holdfast.agents.shim import tree
 from holdfast.errors import HoldfastError, InfraError, UsageError
 from holdfast.failpoints import failpoint
 
-_SHIM = Path(__file__).parent / "shim" / "__main__.py"
+_NURSERY = Nursery()
 _FLOCK = "hhqqi"
 # The token is there when this worker itself runs inside a run: what it starts belongs to that run too.
 _SHIM_ENVIRONMENT = ("HOLDFAST_FAILPOINT", "HOLDFAST_FAILPOINT_LOG", tree.TOKEN_VARIABLE)
@@ -170,19 +169,10 @@ def _record(folder: Path, launch: Launch) -> None:
 
 
 def _start_shim(folder: Path, lock: int) -> None:
+    # The first process prepares, forks the lasting one and ends: its end tells that the shim stands.
+    environment = {name: os.environ[name] for name in _SHIM_ENVIRONMENT if name in os.environ}
     with (folder / "shim.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_SHIM), str(folder.absolute()), str(lock)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            cwd=folder,
-            env={name: os.environ[name] for name in _SHIM_ENVIRONMENT if name in os.environ},
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
-        # The first process prepares, forks the lasting one and ends: its end tells that the shim stands.
-        code = process.wait()
+        code = _NURSERY.start(folder, lock, log.fileno(), environment)
     if code != 0:
         lines = (folder / "shim.log").read_text(errors="replace").strip().splitlines()
         said = lines[-1] if lines else f"it ended with {code}"

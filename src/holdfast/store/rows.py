@@ -26,14 +26,17 @@ def _names(kind: type[Any]) -> tuple[str, ...]:
 
 def entity(kind: type[Entity], row: AnyRow, **given: object) -> Entity:
     """Builds a dataclass from the columns of its fields' names; a `budget` comes from its three columns."""
-    columns = row._mapping  # pyright: ignore[reportPrivateUsage]  # SQLAlchemy's documented name
-    values: dict[str, Any] = dict(given)
-    for name in _names(kind):
-        if name == "budget":
-            values[name] = Budget(*(columns[part] for part in _BUDGET))
-        elif name not in values:
-            values[name] = columns[name]
-    return kind(**values)
+    fields = row._fields  # pyright: ignore[reportPrivateUsage]  # SQLAlchemy's documented name
+    values: dict[str, Any] = {name: row[place] for name, place in _places(kind, fields)}
+    if "budget" in _names(kind):
+        values["budget"] = Budget(*(row[fields.index(part)] for part in _BUDGET))
+    return kind(**{**values, **given})
+
+
+@lru_cache
+def _places(kind: type[Any], columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Gives the columns that are fields of `kind` with their places in the row."""
+    return tuple((name, columns.index(name)) for name in _names(kind) if name in columns)
 
 
 def columns_of(item: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -5,6 +5,7 @@ It is started as `python -I -S …/agents/shim/__main__.py <run folder> <descrip
 hours, and survive everything that happens to the worker.
 
     __main__.py   the entry: finds its own folder, nothing else (it is compiled anew at each start)
+    nursery.py    a warm interpreter that forks shims, one a worker: starting Python costs more than all the rest
     run.py        the loop: output to the journal, deadlines, the end of the whole process tree
     ledger.py     writes journal.jsonl: numbered, bounded, never torn in the middle
     child.py      fork and exec of the command: own session, dies with the shim

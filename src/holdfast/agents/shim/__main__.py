@@ -1,10 +1,16 @@
-"""Starts the shim: `python -I -S __main__.py <run folder> <lock descriptor>` (see `__init__.py` beside it)."""
+"""Starts a shim, `python -I -S __main__.py <run folder> <lock descriptor>`, or, with `--nursery <descriptor>`, what
+starts many (see `__init__.py` beside it)."""
 
 import sys
 
 # Appended, not put first: nothing beside us may shadow the standard library. `-I` gives no path of our own, and as an
 # imported package the rest is read from its cached bytecode, where a script is compiled at every start.
 sys.path.append(__file__.rpartition("/shim/")[0])
+
+if sys.argv[1] == "--nursery":
+    from shim.nursery import serve  # pyright: ignore[reportMissingImports]
+
+    serve(int(sys.argv[2]))
 
 from shim.run import main  # pyright: ignore[reportMissingImports]
 
