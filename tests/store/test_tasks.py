@@ -119,31 +119,43 @@ def test_tasks_of_one_status_are_listed_oldest_first(world: World) -> None:
         assert tasks.list_(connection, status=S.QUEUED, claimed_by=clock.new_id()) == ()
 
 
-def test_a_task_added_between_others_moves_them_on(world: World) -> None:
-    new = new_task(world.phases[1], "new", 1, (world.tasks[1].id,))
+def test_tasks_that_depend_on_each_other_are_added_together_and_put_in_their_places(world: World) -> None:
+    first = new_task(world.phases[1], "first", 1)
+    second = new_task(world.phases[1], "second", 2, (first.id,))
     with world.database.transaction() as connection:
-        added = tasks.add(connection, new, actor="ada")
+        tasks.add(connection, [second, first], [{"why": 2}, {"why": 1}], actor="ada")
+        tasks.arrange(connection, {world.tasks[2].id: 3})
         keys = [task.key for task in plans.tasks_of(connection, world.plan.id)]
-        told = events.list_(connection, task_id=added.id).items
-    assert added == replace(new, number=4)
-    assert keys == ["a", "b", "new", "c"]
-    assert [(event.subtype, event.actor) for event in told] == [("added", "ada")]
+        assert tasks.get(connection, second.id) == replace(second, number=4)
+        told = events.list_(connection, task_id=first.id).items
+    assert keys == ["a", "b", "first", "second", "c"]
+    assert [(event.subtype, event.actor, event.data["why"]) for event in told] == [("added", "ada", 1)]
 
 
 def test_a_task_is_edited_only_before_it_starts(world: World) -> None:
+    told = {"before": {"run": "true"}, "after": {"run": "make"}}
     with world.database.transaction() as connection:
-        edited = tasks.edit(connection, world.tasks[2], actor="ada", command="make", depends_on=[world.task.id])
+        edited = tasks.edit(connection, world.tasks[2], told, actor="ada", command="make", depends_on=[world.task.id])
         assert (edited.command, edited.depends_on) == ("make", (world.task.id,))
+        assert events.list_(connection, task_id=edited.id, subtype="edited").items[0].data == {"key": "c", **told}
         with pytest.raises(TypeError, match="status"):
-            tasks.edit(connection, edited, actor="ada", status=S.COMPLETED)
+            tasks.edit(connection, edited, {}, actor="ada", status=S.COMPLETED)
     move(world, edited, S.QUEUED)
     with pytest.raises(IllegalState, match="T3 is queued"), world.database.transaction() as connection:
-        tasks.edit(connection, edited, actor="ada", command="rm")
+        tasks.edit(connection, edited, {}, actor="ada", command="rm")
+
+
+def test_an_edited_task_that_waited_for_its_gate_is_pending_and_not_approved(world: World) -> None:
+    asked = move(world, world.task, S.AWAITING_APPROVAL)
+    with world.database.transaction() as connection:
+        tasks.set_fields(connection, asked.id, approved=True)
+        edited = tasks.edit(connection, asked, {}, actor="ada", command="make")
+    assert (edited.status, edited.approved, edited.command) == (S.PENDING, False, "make")
 
 
 def test_a_removed_task_is_gone_but_its_history_stays(world: World) -> None:
     with world.database.transaction() as connection:
-        tasks.remove(connection, world.tasks[1], actor="ada")
+        tasks.remove(connection, world.tasks[1], {"before": {"run": "true"}}, actor="ada")
         left = plans.tasks_of(connection, world.plan.id)
         told = events.list_(connection, task_id=world.tasks[1].id).items
     assert [task.key for task in left] == ["a", "c"]
@@ -154,10 +166,10 @@ def test_a_removed_task_is_gone_but_its_history_stays(world: World) -> None:
 def test_a_task_with_steps_is_not_removed(world: World) -> None:
     end(world, start(world, world.task))
     with pytest.raises(IllegalState, match="has a history"), world.database.transaction() as connection:
-        tasks.remove(connection, world.task, actor="ada")
+        tasks.remove(connection, world.task, {}, actor="ada")
 
 
 def test_a_task_cannot_depend_on_itself_or_on_nothing(world: World) -> None:
     for other in (world.task.id, clock.new_id()):
         with pytest.raises(ConstraintViolated), world.database.transaction() as connection:
-            tasks.edit(connection, world.task, actor="ada", depends_on=[other])
+            tasks.edit(connection, world.task, {}, actor="ada", depends_on=[other])

@@ -186,10 +186,10 @@ def test_a_cycle_is_shown() -> None:
     assert only(text) == expected
 
 
-def test_a_dependency_on_a_later_phase_is_told_with_both_places() -> None:
+def test_a_dependency_on_a_later_phase_is_told_with_that_phase() -> None:
     later = "- title: Q\n  tasks:\n  - title: B\n    run: x\n"
     expected = (
-        "f:7:18: 'a' depends on 'b' (line 10), which is in a later phase (move one of them, or remove the dependency)"
+        "f:7:18: 'a' depends on 'b', which is in the later phase 'Q' (move one of them, or remove the dependency)"
     )
     assert only(with_task("depends_on: [b]") + later) == expected
 

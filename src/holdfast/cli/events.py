@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _MINOR = frozenset(
     {
         (EventType.PLAN, "stage"),
-        (EventType.TASK, "added"),
         (EventType.TASK, "queued"),
         (EventType.TASK, "running"),
         (EventType.CHECKPOINT, "initial"),

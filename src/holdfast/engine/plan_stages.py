@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, StageName
 from holdfast.domain.plan import Plan
+from holdfast.domain.readiness import current_phase
 from holdfast.domain.stages import Enter
-from holdfast.domain.transitions import PlanStatus
+from holdfast.domain.transitions import PlanStage, PlanStatus
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import plan_state
 from holdfast.engine.workspace import make_checkpoint
@@ -22,7 +23,7 @@ def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connecti
         checkpoint = stage_checkpoint(runtime, plan, move.checkpoint)
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
-        if (locked.stage, locked.run) != (plan.stage, plan.run):
+        if (locked.stage, locked.run) != (plan.stage, plan.run) or was_edited(connection, plan, locked):
             return
         if checkpoint is not None:
             checkpoints.add(connection, checkpoint, actor=runtime.actor)
@@ -31,6 +32,15 @@ def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connecti
             locked = plans.set_status(connection, locked, PlanStatus.RUNNING, actor=runtime.actor)
         plans.set_stage(connection, locked, move.stage, actor=runtime.actor)
     failpoint("engine.plan.stage_entered")
+
+
+def was_edited(connection: Connection, seen: Plan, locked: Plan) -> bool:
+    """Tells whether an edit came after the look that the move was decided from: then it is decided again."""
+    decides = ("gates", "gate_order", "review", "verify", "variables")
+    if any(getattr(seen, name) != getattr(locked, name) for name in decides):
+        return True
+    implemented = current_phase(plans.phases_of(connection, locked.id)) is None
+    return locked.stage is PlanStage.IMPLEMENTING and not implemented
 
 
 def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoint:

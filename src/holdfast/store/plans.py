@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from holdfast import clock
 from holdfast.domain import transitions
@@ -15,7 +15,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, PlanStatus
-from holdfast.errors import IllegalState, NotFound
+from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import events, references, tasks
 from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import by_id, changeable, columns_of, entity, next_numbers, one, project_of
@@ -238,11 +238,57 @@ def set_phase_status(
         raise IllegalState(
             f"the phase '{found.title}' is {found.status} by now, not {current.status}", code="changed_meanwhile"
         )
-    project_id = project_of(connection, current.plan_id)
-    told = {"from": current.status, "to": status, "title": current.title, **(data or {})}
-    ids = {"project_id": project_id, "plan_id": current.plan_id, "phase_id": current.id}
-    events.add(connection, EventType.PHASE, str(status), actor, data=told, **ids)
+    _tell_phase(connection, current, str(status), actor, {"from": current.status, "to": status, **(data or {})})
     return entity(Phase, changed)
+
+
+def edit(connection: Connection, plan: Plan, told: Mapping[str, object], *, actor: str, **columns: object) -> Plan:
+    """Changes what a plan says of itself, with its event; raises `UsageError` for a slug that another plan has."""
+    if "slug" in columns:
+        taken = select(plans.c.number).where(
+            plans.c.project_id == plan.project_id, plans.c.slug == columns["slug"], plans.c.id != plan.id
+        )
+        if (other := connection.execute(taken).scalar_one_or_none()) is not None:
+            raise UsageError(f"the plan P{other} has the slug {columns['slug']!r}", hint="choose another")
+    edited = set_fields(connection, plan.id, **columns)
+    tell(connection, edited, "edited", actor, told)
+    return edited
+
+
+def add_phase(connection: Connection, phase: Phase, told: Mapping[str, object], *, actor: str) -> None:
+    """Adds a phase to a plan that exists, after all others; `arrange_phases` gives it its place."""
+    last = select(func.max(phases.c.position)).where(phases.c.plan_id == phase.plan_id)
+    position = (connection.execute(last).scalar_one_or_none() or 0) + 1
+    connection.execute(phases.insert().values(**columns_of(replace(phase, position=position))))
+    _tell_phase(connection, phase, "added", actor, told)
+
+
+def edit_phase(
+    connection: Connection, phase: Phase, told: Mapping[str, object], *, actor: str, **columns: object
+) -> None:
+    """Changes a phase; that it may is for the caller to know (`domain.edits.check`)."""
+    values = changeable(phases, columns, frozenset(phases.c.keys()) - {"title", "mode", "pause_after", "when"})
+    connection.execute(update(phases).where(phases.c.id == phase.id).values(**values))
+    _tell_phase(connection, phase, "edited", actor, told)
+
+
+def remove_phase(connection: Connection, phase: Phase, told: Mapping[str, object], *, actor: str) -> None:
+    """Removes a phase that has no tasks any more."""
+    _tell_phase(connection, phase, "removed", actor, told)
+    connection.execute(delete(phases).where(phases.c.id == phase.id))
+
+
+def arrange_phases(connection: Connection, plan_id: str, ids: Sequence[str]) -> None:
+    """Puts a plan's phases into that order; by way of places below nought, since no two may have the same."""
+    connection.execute(update(phases).where(phases.c.plan_id == plan_id).values(position=-1 - phases.c.position))
+    for position, phase_id in enumerate(ids):
+        connection.execute(update(phases).where(phases.c.id == phase_id).values(position=position))
+
+
+def _tell_phase(connection: Connection, phase: Phase, subtype: str, actor: str, data: Mapping[str, object]) -> None:
+    project_id = project_of(connection, phase.plan_id)
+    ids = {"project_id": project_id, "plan_id": phase.plan_id, "phase_id": phase.id}
+    events.add(connection, EventType.PHASE, subtype, actor, data={"title": phase.title, **data}, **ids)
 
 
 def count_by_status(connection: Connection, *, owner_id: str = LOCAL_OWNER) -> dict[PlanStatus, int]:

@@ -410,7 +410,8 @@ events = Table(
     _to("owners"),
     _to("projects", null=True),
     _to("plans", null=True),
-    _to("phases", null=True),
+    # What an edit removed stays named in the history, so these two point to rows that may be gone.
+    Column("phase_id", String(36)),
     Column("task_id", String(36)),
     _to("steps", null=True),
     Column("type", Choice(EventType), nullable=False),

@@ -210,31 +210,40 @@ def set_fields(connection: Connection, task_id: str, *, claim: int | None = None
     return get(connection, task_id)
 
 
-def add(connection: Connection, task: Task, *, actor: str) -> Task:
-    """Adds a task to a plan that exists; at its `position`, what stood there and after it moves one place on."""
-    later = (tasks.c.phase_id == task.phase_id, tasks.c.position >= task.position)
-    connection.execute(update(tasks).where(*later).values(position=tasks.c.position + 1))
-    stored = insert_all(connection, [task])[0]
-    _tell(connection, stored, "added", actor, {"key": stored.key, "title": stored.title, "status": stored.status})
-    return stored
+def add(connection: Connection, new: Sequence[Task], told: Sequence[Mapping[str, object]], *, actor: str) -> None:
+    """Adds tasks to a plan that exists, which may depend on each other; `told` goes into the event of each."""
+    for task, data in zip(insert_all(connection, new), told, strict=True):
+        _tell(connection, task, "added", actor, {"number": task.number, "key": task.key, "title": task.title, **data})
 
 
 def edit(
-    connection: Connection, task: Task, *, actor: str, depends_on: Sequence[str] | None = None, **columns: object
+    connection: Connection,
+    task: Task,
+    told: Mapping[str, object],
+    *,
+    actor: str,
+    depends_on: Sequence[str] | None = None,
+    **columns: object,
 ) -> Task:
-    """Changes a task that has not started; raises `IllegalState` for any other."""
+    """Changes a task that has not started; raises `IllegalState` for any other. One that a gate holds is asked about
+    anew: who decides has to know what is decided.
+    """
     values = changeable(tasks, columns, frozenset(tasks.c.keys()) - _EDITS)
-    _refuse_started(connection, task)
-    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**values))
+    found = _refuse_started(connection, task)
+    if values.get("phase_id", found.phase_id) != found.phase_id:
+        values["branch"] = ""
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**values, approved=False))
     if depends_on is not None:
         connection.execute(delete(task_dependencies).where(task_dependencies.c.task_id == task.id))
         _store_dependencies(connection, task.id, depends_on)
-    told = {**columns, **({} if depends_on is None else {"depends_on": tuple(depends_on)})}
-    _tell(connection, task, "edited", actor, {"changed": told})
-    return get(connection, task.id)
+    edited = get(connection, task.id)
+    _tell(connection, edited, "edited", actor, {"key": edited.key, **told})
+    if edited.status is TaskStatus.AWAITING_APPROVAL:
+        edited = set_status(connection, edited, TaskStatus.PENDING, actor=actor)
+    return edited
 
 
-def remove(connection: Connection, task: Task, *, actor: str) -> None:
+def remove(connection: Connection, task: Task, told: Mapping[str, object], *, actor: str) -> None:
     """Removes a task that has never run; what depended on it no longer does. Raises `IllegalState` for any other."""
     _refuse_started(connection, task)
     for table in (steps, checkpoints, messages, approvals):
@@ -242,19 +251,25 @@ def remove(connection: Connection, task: Task, *, actor: str) -> None:
             raise IllegalState(
                 f"task T{task.number} has a history ({table.name})", hint="skip it: holdfast task skip", code="started"
             )
-    ends = (task_dependencies.c.task_id, task_dependencies.c.depends_on_id)
-    for end in ends:
+    for end in (task_dependencies.c.task_id, task_dependencies.c.depends_on_id):
         connection.execute(delete(task_dependencies).where(end == task.id))
-    _tell(connection, task, "removed", actor, {"key": task.key, "title": task.title})
+    _tell(connection, task, "removed", actor, {"number": task.number, "key": task.key, "title": task.title, **told})
     connection.execute(delete(tasks).where(tasks.c.id == task.id))
 
 
-def _refuse_started(connection: Connection, task: Task) -> None:
+def arrange(connection: Connection, positions: Mapping[str, int]) -> None:
+    """Gives tasks, by id, their places in their phases."""
+    for task_id, position in positions.items():
+        connection.execute(update(tasks).where(tasks.c.id == task_id).values(position=position))
+
+
+def _refuse_started(connection: Connection, task: Task) -> Task:
     found = lock(connection, task.id)
     if found.status not in _EDITABLE:
         raise IllegalState(
             f"task T{found.number} is {found.status}: only what has not started can be edited", code="started"
         )
+    return found
 
 
 def _tell(connection: Connection, task: Task, subtype: str, actor: str, data: Mapping[str, object]) -> None:

@@ -33,17 +33,16 @@ def _check_keys(plan: ReadPlan) -> Iterator[Problem]:
 
 def _check_dependencies(plan: ReadPlan) -> Iterator[Problem]:
     phase_of: dict[str, int] = {}
-    line_of: dict[str, int] = {}
     for index, task in _tasks(plan):
         phase_of.setdefault(task.spec.key, index)
-        line_of.setdefault(task.spec.key, task.at.line)
     for index, task in _tasks(plan):
         for item in task.depends_on:
             key = item.value.strip()
             if key not in phase_of:
                 yield Problem(item.at, f"no task has the key {key!r}", did_you_mean(key, phase_of))
             elif phase_of[key] > index:
-                message = f"{task.spec.key!r} depends on {key!r} (line {line_of[key]}), which is in a later phase"
+                later = plan.phases[phase_of[key]].spec.title
+                message = f"{task.spec.key!r} depends on {key!r}, which is in the later phase {later!r}"
                 yield Problem(item.at, message, "move one of them, or remove the dependency")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from holdfast.domain.budget import Budget
 from holdfast.domain.plan import GateOrder, PhaseMode
@@ -16,12 +16,20 @@ _LOOKS_TYPED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y"
 _OTHER_BREAKS = ("\x85", "\u2028", "\u2029", "\r", "\ufeff")
 
 
-def render(planfile: PlanFile) -> str:
-    """Gives the text of a plan file that `parse` reads as the same plan; what is a default is left out."""
-    return "".join(f"{line}\n" for line in _plan(planfile))
+def render(planfile: PlanFile, *, keys: bool = False) -> str:
+    """Gives the text of a plan file that `parse` reads as the same plan; what is a default is left out.
+
+    With `keys` every task has its key written, so that it stays the same task when its title is edited.
+    """
+    return "".join(f"{line}\n" for line in _plan(planfile, keys))
 
 
-def _plan(plan: PlanFile) -> Iterator[str]:
+def flow(values: Mapping[str, object]) -> str:
+    """Gives plain values (texts, numbers, lists, mappings) as YAML in one line."""
+    return _escaped(json.dumps(values, ensure_ascii=False))
+
+
+def _plan(plan: PlanFile, keys: bool) -> Iterator[str]:
     yield from _text("title", plan.title)
     yield from _text("slug", plan.slug)
     yield from _text("description", plan.description)
@@ -42,10 +50,10 @@ def _plan(plan: PlanFile) -> Iterator[str]:
     yield from _defaults(plan.defaults)
     yield "phases:"
     for phase in plan.phases:
-        yield from _item(_phase(phase))
+        yield from _item(_phase(phase, keys))
 
 
-def _phase(phase: PhaseSpec) -> Iterator[str]:
+def _phase(phase: PhaseSpec, keys: bool) -> Iterator[str]:
     yield from _text("title", phase.title)
     if phase.mode is not PhaseMode.SEQUENTIAL:
         yield f"mode: {phase.mode}"
@@ -54,12 +62,12 @@ def _phase(phase: PhaseSpec) -> Iterator[str]:
         yield "pause_after: true"
     yield "tasks:"
     for task in phase.tasks:
-        yield from _item(_task(task))
+        yield from _item(_task(task, keys))
 
 
-def _task(task: TaskSpec) -> Iterator[str]:
+def _task(task: TaskSpec, keys: bool) -> Iterator[str]:
     yield from _text("title", task.title)
-    if task.key != slug(task.title):
+    if keys or task.key != slug(task.title):
         yield from _text("key", task.key)
     yield from _text("instructions", task.instructions)
     yield from _text("run", task.run)
@@ -142,7 +150,11 @@ def _scalar(value: str) -> str:
         return value
     if value.isprintable() and ('"' in value or "\\" in value):
         return "'" + value.replace("'", "''") + "'"
-    quoted = json.dumps(value, ensure_ascii=False)
+    return _escaped(json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(quoted: str) -> str:
+    """Escapes what JSON leaves as it is in its strings and YAML would read as a line break or refuse."""
     for mark in ("\x7f", *_OTHER_BREAKS):
         quoted = quoted.replace(mark, f"\\u{ord(mark):04x}")
     return quoted

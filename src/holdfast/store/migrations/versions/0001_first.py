@@ -363,7 +363,6 @@ def _tables() -> None:
             name=op.f("ck_events_type"),
         ),
         sa.ForeignKeyConstraint(["owner_id"], ["owners.id"], name=op.f("fk_events_owner_id")),
-        sa.ForeignKeyConstraint(["phase_id"], ["phases.id"], name=op.f("fk_events_phase_id")),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_events_plan_id")),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_events_project_id")),
         sa.ForeignKeyConstraint(["step_id"], ["steps.id"], name=op.f("fk_events_step_id")),

@@ -1,0 +1,43 @@
+"""Iterations: how a plan came to be as it is, one row per edit, with what is needed to take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from holdfast import clock
+from holdfast.store.paging import Page, before, page
+from holdfast.store.rows import columns_of, entity
+from holdfast.store.tables import iterations
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One change of a plan's content; `number` counts per plan from 1, `content` belongs to the `kind`."""
+
+    id: str
+    number: int
+    plan_id: str
+    kind: str
+    author: str
+    content: Mapping[str, object]
+    created_at: datetime
+
+
+def add(connection: Connection, plan_id: str, kind: str, author: str, content: Mapping[str, object]) -> Iteration:
+    """Adds the plan's next iteration; the caller holds the plan's lock, so that no number is taken twice."""
+    last = select(func.max(iterations.c.number)).where(iterations.c.plan_id == plan_id)
+    number = (connection.execute(last).scalar_one_or_none() or 0) + 1
+    made = Iteration(clock.new_id(), number, plan_id, kind, author, content, clock.now())
+    connection.execute(iterations.insert().values(**columns_of(made)))
+    return made
+
+
+def list_(connection: Connection, plan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Iteration]:
+    """Gives a page of a plan's iterations, newest first."""
+    query = select(iterations).where(iterations.c.plan_id == plan_id)
+    found = [entity(Iteration, row) for row in connection.execute(before(query, iterations.c.number, cursor, limit))]
+    return page(found, limit, lambda iteration: iteration.number)
