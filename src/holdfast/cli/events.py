@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
 
@@ -106,7 +106,7 @@ def sentence(event: Event) -> str:
                 f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
             )
         case EventType.PHASE:
-            return f"{event.subtype}{_because(data, 'when')}"
+            return f"{event.subtype}{_because(data, 'when')}{_fields(data)}"
         case _:
             return f"{event.type} {event.subtype}".replace("_", " ") + _because(data, "slug", "path")
 
@@ -146,17 +146,25 @@ def _plan(subtype: str, data: Mapping[str, object]) -> str:
         case "merged":
             return f"result written to the branch {data.get('branch', '')}"
         case _:
-            return subtype.replace("_", " ") + _because(data, "error")
+            return subtype.replace("_", " ") + _because(data, "error") + _fields(data)
 
 
 def _task(subtype: str, data: Mapping[str, object]) -> str:
-    said = subtype.replace("_", " ")
+    said = subtype.replace("_", " ") + _fields(data)
     if subtype == "queued" and data.get("attempt") not in (None, 1):
         said += f" for attempt {data['attempt']}"
     if subtype in ("failed", "retrying"):
         first = str(data.get("error") or data.get("failure") or "").strip().splitlines()
         said += f": {first[0]}" if first else ""
     return said
+
+
+def _fields(data: Mapping[str, object]) -> str:
+    """Names what an edit changed."""
+    before, after = data.get("before"), data.get("after")
+    if not before or not isinstance(after, Mapping):
+        return ""
+    return f": {', '.join(cast('Mapping[str, object]', after))}" if after else ""
 
 
 def _because(data: Mapping[str, object], *names: str) -> str:

@@ -130,9 +130,9 @@ def verb(name: str, *, example: str) -> Callable[[Callable[..., Any]], Verb]:
     return make
 
 
-def noun(name: str, *, example: str, help: str) -> Noun:
-    """Makes an empty group of commands."""
-    return Noun(name, example=example, help=help, no_args_is_help=True)
+def noun(name: str, *, example: str, help: str, lazy: Mapping[str, tuple[str, str]] | None = None) -> Noun:
+    """Makes a group of commands, empty but for those that are `lazy`."""
+    return Noun(name, example=example, help=help, lazy=lazy, no_args_is_help=True)
 
 
 project_option = click.option(

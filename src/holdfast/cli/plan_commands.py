@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from holdfast.app.plans import Preview
     from holdfast.app.wire import House
 
-plan = noun("plan", help="Plans: make, list, start, stop, decide, take the result.", example="holdfast plan list")
+plan = noun(
+    "plan",
+    help="Plans: make, edit, list, start, stop, decide, take the result.",
+    example="holdfast plan list",
+    lazy={"edit": ("holdfast.cli.plan_edit_commands", "Change a plan, in your editor or by options.")},
+)
 plan_argument = click.argument("plan", metavar="PLAN")
 comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")
 STATUSES = ("draft", "running", "waiting", "paused", "completed", "failed", "cancelled")

@@ -211,8 +211,13 @@ def steps_table(rows: Iterable[tuple[Step, str, str]]) -> Table:
 
 def diff_text(diff: Diff) -> Text:
     """Gives a diff as unified text, coloured by line."""
+    return diff_lines(diff.unified())
+
+
+def diff_lines(unified: str) -> Text:
+    """Gives the text of a unified diff, coloured by line."""
     shown = Text()
-    for line in block(diff.unified()).splitlines():
+    for line in block(unified).splitlines():
         style = ""
         if line.startswith(("diff ", "+++", "---")):
             style = "bold"

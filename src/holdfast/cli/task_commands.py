@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from holdfast.domain.checkpoint import Checkpoint
     from holdfast.domain.task import Task
 
-task = noun("task", help="Tasks: look, retry, skip, complete, decide, checkpoint.", example="holdfast task show T4")
+_EDITS = "holdfast.cli.task_edit_commands"
+
+task = noun(
+    "task",
+    help="Tasks: add, edit, look, retry, skip, complete, decide, checkpoint.",
+    example="holdfast task show T4",
+    lazy={
+        "add": (_EDITS, "Add a task to a plan, also while it runs."),
+        "edit": (_EDITS, "Change a task that has not started."),
+        "rm": (_EDITS, "Remove a task that has never run."),
+    },
+)
 task_argument = click.argument("task", metavar="TASK")
 
 
