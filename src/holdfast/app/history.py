@@ -4,73 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 from holdfast.app.wire import House
 from holdfast.domain.history import Event, EventType
 from holdfast.store import Page, events
 
 
+class Filters(TypedDict, total=False):
+    """Which events are wanted; None and what is left out: any."""
+
+    project_id: str | None
+    plan_id: str | None
+    phase_id: str | None
+    task_id: str | None
+    type: EventType | None
+    subtype: str | None
+    actor: str | None
+
+
 def timeline(
     house: House,
     *,
-    project_id: str | None = None,
-    plan_id: str | None = None,
-    phase_id: str | None = None,
-    task_id: str | None = None,
-    type: EventType | None = None,
-    subtype: str | None = None,
-    actor: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     limit: int = 50,
     cursor: str = "",
+    **filters: Unpack[Filters],
 ) -> Page[Event]:
     """Gives a page of events, newest first."""
     with house.database.read() as connection:
-        return events.list_(
-            connection,
-            project_id=project_id,
-            plan_id=plan_id,
-            phase_id=phase_id,
-            task_id=task_id,
-            type=type,
-            subtype=subtype,
-            actor=actor,
-            since=since,
-            until=until,
-            limit=limit,
-            cursor=cursor or None,
-        )
+        return events.list_(connection, since=since, until=until, limit=limit, cursor=cursor or None, **filters)
 
 
-def after(
-    house: House,
-    event_id: int,
-    *,
-    project_id: str | None = None,
-    plan_id: str | None = None,
-    phase_id: str | None = None,
-    task_id: str | None = None,
-    type: EventType | None = None,
-    subtype: str | None = None,
-    actor: str | None = None,
-    limit: int = 500,
-) -> tuple[Event, ...]:
+def after(house: House, event_id: int, *, limit: int = 500, **filters: Unpack[Filters]) -> tuple[Event, ...]:
     """Gives the events that followed `event_id`, oldest first: none twice, none missing."""
     with house.database.read() as connection:
-        found = events.list_(
-            connection,
-            project_id=project_id,
-            plan_id=plan_id,
-            phase_id=phase_id,
-            task_id=task_id,
-            type=type,
-            subtype=subtype,
-            actor=actor,
-            after=event_id,
-            limit=limit,
-        )
-        return found.items
+        return events.list_(connection, after=event_id, limit=limit, **filters).items
 
 
 def last_event(house: House) -> int:

@@ -17,7 +17,8 @@ from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
-from holdfast.domain.transitions import PLAN_EXECUTING, ApprovalStatus, PlanStatus
+from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, ApprovalStatus, PlanStatus, check
+from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
 from holdfast.store import Metric, Page, approvals, metrics, plans, steps, tasks
@@ -158,9 +159,7 @@ def _start(house: House, plan_id: str, sources: tuple[PlanStatus, ...], subtype:
             raise IllegalState(f"P{plan.number} is {plan.status}", hint=hint)
         refuse_foreign(house, project_rows.get(connection, plan.project_id))
         plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": subtype})
-        plan = plans.set_fields(connection, plan.id, run=plan.run + 1, stop=None, error="")
-        engine.start_plan(connection, house.places.home, plan.id, plan.run)
-        return plan
+        return start_driver(connection, engine, house.places.home, plan, stop=None, error="")
 
 
 def _take_back_stop(house: House, plan_id: str) -> Plan:
@@ -200,10 +199,16 @@ def cancel(house: House, plan_id: str) -> Plan:
         if any(task.status in readiness.BUSY for task in plans.tasks_of(connection, plan_id)):
             # It failed while some of it still ran: a driver stops that and ends the plan.
             plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": "cancelled"})
-            plan = plans.set_fields(connection, plan.id, run=plan.run + 1, cancel_requested=True)
-            house.engine.start_plan(connection, house.places.home, plan.id, plan.run)
-            return plan
+            return start_driver(connection, house.engine, house.places.home, plan, cancel_requested=True)
         return cancel_open(connection, plan, actor=house.actor)
+
+
+def may_cancel(house: House, plan_id: str) -> None:
+    """Raises `IllegalTransition` for a plan that cannot be cancelled any more."""
+    with house.database.read() as connection:
+        status = plans.get(connection, plan_id).status
+    if status is not PlanStatus.CANCELLED:
+        check(PLAN_STATUS, "plan", status, PlanStatus.CANCELLED)
 
 
 def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | None = None) -> Plan:

@@ -231,6 +231,7 @@ def cancel(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
 
     with session.house() as house:
         view = plans.show(house, plans.find(house, plan))
+        plans.may_cancel(house, view.plan.id)
         left = sum(task.status not in TASK_ENDED for task in view.tasks)
         deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {left} unfinished tasks, for good"
         if not consents(session, deed, yes=yes, dry_run=dry_run):

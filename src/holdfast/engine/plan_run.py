@@ -33,6 +33,7 @@ from holdfast.domain.transitions import (
     TaskStatus,
 )
 from holdfast.engine import merge, plan_verify, task_run
+from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.queues import RUN_PLAN, WAKE
@@ -130,13 +131,7 @@ def hand_over(runtime: Runtime, plan_id: str, run: int) -> None:
     with runtime.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
         if plan.run == run:
-            start(connection, runtime, plan)
-
-
-def start(connection: Connection, runtime: Runtime, plan: Plan) -> None:
-    """Starts the next driver of a plan; the one before it ends at its next look."""
-    plans.set_fields(connection, plan.id, run=plan.run + 1)
-    runtime.engine.start_plan(connection, runtime.places.home, plan.id, plan.run + 1)
+            start_driver(connection, runtime.engine, runtime.places.home, plan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from holdfast import agents
 from holdfast.domain.plan import Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
-from holdfast.engine.plan_run import start
+from holdfast.engine.driving import start_driver
 from holdfast.engine.queues import plan_workflow_id, task_workflow_id
 from holdfast.engine.runtime import Runtime
 from holdfast.failpoints import failpoint
@@ -63,7 +63,7 @@ def restart_driver(runtime: Runtime, plan: Plan) -> None:
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
         if locked.run == plan.run and locked.status in PLAN_EXECUTING:
-            start(connection, runtime, locked)
+            start_driver(connection, runtime.engine, runtime.places.home, locked)
 
 
 def reconcile_tasks(runtime: Runtime, plan: Plan) -> None:

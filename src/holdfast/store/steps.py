@@ -245,6 +245,7 @@ def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Ma
         actor,
         project_id=step.project_id,
         plan_id=step.plan_id,
+        phase_id=connection.execute(select(tasks.c.phase_id).where(tasks.c.id == step.task_id)).scalar_one(),
         task_id=step.task_id,
         step_id=step.id,
         data=data,
