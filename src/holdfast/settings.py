@@ -55,6 +55,7 @@ class Settings:
     )
     retry_base_seconds: float = _setting(5.0, "Wait before attempt 2; doubles each time.", least=0)
     retry_max_seconds: float = _setting(300.0, "Longest wait before an attempt.", least=0)
+    answer_seconds: float = _setting(30.0, "How long a command waits for a worker to do what it asked for.", least=0)
     stop_grace_seconds: float = _setting(10.0, "Time between SIGTERM and SIGKILL when a command is stopped.", least=0)
     default_timeout_seconds: float = _setting(0.0, "Time limit of a task that names none; 0 = no limit.", least=0)
     command_environment: str = _setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.crash.conftest import MakeScene
@@ -13,7 +14,7 @@ from tests.harness.observe import Evidence, opened
 from tests.harness.processes import kill_run
 from tests.harness.sample import GATED, HELD, Scene
 
-from holdfast.app import approvals, execution, plans
+from holdfast.app import approvals, execution, plans, tasks
 from holdfast.app.wire import House
 from holdfast.domain.plan import ApprovalKind, PauseMode
 from holdfast.domain.transitions import PauseReason, PlanStatus, TaskStatus
@@ -106,6 +107,35 @@ def test_a_gate_stays_open_over_a_kill_and_may_be_decided_while_no_worker_lives(
     done = next_worker(scene, 2, 0, once=True)
     assert statuses(done) == {"build": TaskStatus.COMPLETED}
     assert [step.attempt for step in done.view.steps] == [1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_checkpoint_that_was_asked_of_a_worker_killed_over_it_is_made_once_by_the_next(
+    make: MakeScene, mode: Mode
+) -> None:
+    scene = make(HELD)
+    story = Story(mode)
+    process = crash.start(scene, story, crash.parse_kill("engine.request.made:1"), 0)
+    deadline = time.monotonic() + 60
+    while not scene.outside.exists():
+        assert process.poll() is None, (scene.root / "life-0.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with opened(scene) as house, ThreadPoolExecutor(1) as pool:
+        house.settings.answer_seconds = 100.0
+        build = tasks.find(house, "build", plan_id=plans.find(house, ""))
+        asked = pool.submit(tasks.checkpoint, house, build, "by hand")
+        assert process.wait(timeout=60) == -9
+        if mode == "all":
+            kill_run(scene.root, scene.token)
+        following = crash.start(scene, story, None, 1)
+        made = asked.result(timeout=100)
+        scene.let_go()
+        assert following.wait(timeout=100) == 0
+        kept = tasks.show(house, build).checkpoints
+    assert [each.id for each in kept if each.kind == "manual"] == [made.id]
+    assert (made.name, made.step_id is not None) == ("by hand", True)
+    assert observe.violations(scene, observe.gather(scene), once=mode == "worker") == []
 
 
 def await_gate(scene: Scene, kind: ApprovalKind) -> str:

@@ -3,7 +3,8 @@
     wire.py       opens the parts; the only place that chooses concrete classes
     document.py   any view as plain JSON values with stable keys
     projects.py   init, find the project of a folder
-    plans.py      create, execute, pause, resume, cancel, edit, export, merge
+    plans.py      create, execute, pause, resume, cancel, export, merge
+    edits.py      change a plan that exists: its fields, phases and tasks
     tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
     approvals.py  the gates and their decisions
     steps.py      list, show, compare, log, export, import

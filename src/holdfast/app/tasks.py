@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from holdfast import clock
@@ -12,10 +13,24 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint
-from holdfast.errors import IllegalState, NotFound
+from holdfast.errors import IllegalState, NotFound, Unavailable
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, approvals, checkpoints, plans, projects, steps, tasks
+from holdfast.store import (
+    Connection,
+    Operation,
+    OperationStatus,
+    approvals,
+    checkpoints,
+    locks,
+    operations,
+    plans,
+    projects,
+    steps,
+    tasks,
+)
 from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
+
+ANSWER_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +215,17 @@ def _next_number(house: House, task_id: str) -> int:
 
 
 def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
-    """Makes a checkpoint of kind `manual` of the task's worktree, also while it runs."""
+    """Makes a checkpoint of kind `manual` of the task's worktree; where a worker runs the task, it makes it.
+
+    Raises `Unavailable` if that worker does not answer within `answer_seconds`; then there is none.
+    """
     with house.database.read() as connection:
         view = _view(connection, task_id)
+        worker = tasks.claimed_by(connection, task_id)
     if not view.steps:
         raise IllegalState(f"T{view.task.number} has not run yet: it has no worktree")
+    if view.task.status is TaskStatus.RUNNING and worker is not None and locks.is_alive(house.database, worker):
+        return _asked_of_worker(house, view.task, message)
     vault = house.workspaces.vault(view.project)
     with house.workspaces.worktree(view.place) as worktree:
         made = make_checkpoint(
@@ -224,6 +245,41 @@ def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
             checkpoints.add(connection, made, actor=house.actor)
             checkpoints.set_head(connection, task_id, made.number)
     return made
+
+
+def _asked_of_worker(house: House, task: Task, message: str) -> Checkpoint:
+    """Asks the worker that runs the task for a checkpoint, and waits; a request that is given up is withdrawn."""
+    with house.database.transaction() as connection:
+        asked = operations.begin(
+            connection,
+            id=clock.new_id(),
+            kind=operations.CHECKPOINT,
+            actor=house.actor,
+            intent={"name": message},
+            plan_id=task.plan_id,
+            task_id=task.id,
+        )
+    deadline = time.monotonic() + house.settings.answer_seconds
+    while asked.status is OperationStatus.OPEN:
+        time.sleep(ANSWER_LOOK_SECONDS)
+        with house.database.read() as connection:
+            asked, now = operations.get(connection, asked.id), tasks.get(connection, task.id)
+        if asked.status is OperationStatus.OPEN and now.status is not TaskStatus.RUNNING:
+            asked = _withdrawn(house, asked, f"T{task.number} is {now.status} by now")
+        elif asked.status is OperationStatus.OPEN and time.monotonic() > deadline:
+            asked = _withdrawn(house, asked, f"the worker that runs T{task.number} did not answer")
+    if asked.status is OperationStatus.FAILED:
+        raise Unavailable(
+            f"there is no checkpoint: {asked.outcome['error']}", hint="look: holdfast status; then try again"
+        )
+    with house.database.read() as connection:
+        return checkpoints.get(connection, int(str(asked.outcome["checkpoint"])), task_id=task.id)
+
+
+def _withdrawn(house: House, asked: Operation, error: str) -> Operation:
+    """Ends a request that nobody waits for any more, unless it was carried out just now."""
+    with house.database.transaction() as connection:
+        return operations.finish(connection, asked.id, status=OperationStatus.FAILED, outcome={"error": error})
 
 
 def changes(house: House, task_id: str) -> Diff:

@@ -8,6 +8,7 @@
     board.py       a plan as a live picture
     events.py      one event of history as one line
     follow.py      works on a plan and shows it until it ends: signals, gates, what to do next
+    edits.py       what the commands that edit a plan share
     consent.py     asks before what cannot be taken back
     *_commands.py  the commands, a module per noun
     demo.py        the main job in a folder of its own

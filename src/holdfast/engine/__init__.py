@@ -12,6 +12,7 @@ records it, fenced by the task's claim.
     plan_run.py   the driver of one plan: walks the stages, starts tasks, merges, pauses, completes
     task_run.py   one run of one attempt of a task: prepare, execute, seal
     control.py    carries stop requests and reached budgets to what runs in this worker
+    requests.py   checkpoints that a command asks for while a worker has the worktree
     recovery.py   takes over the work of dead workers and restarts what has no live workflow
     worker.py     a process that executes: takes its lock, launches DBOS, stops
 """

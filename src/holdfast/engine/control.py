@@ -1,4 +1,4 @@
-"""Carries stop requests and reached budgets to what runs in this worker, and looks after dead workers.
+"""Carries requests and reached budgets to what runs in this worker, and looks after dead workers.
 
 One thread a worker: requests come from other processes and are in the tables, so that none is lost with a worker.
 """
@@ -13,6 +13,7 @@ from datetime import timedelta
 from holdfast import clock
 from holdfast.domain.budget import Budget, reached
 from holdfast.domain.plan import PauseMode, Plan
+from holdfast.engine.requests import begin_requests
 from holdfast.engine.runtime import LOG, Execution, Runtime, persistent
 from holdfast.errors import InfraError
 from holdfast.store import Connection, plans, steps, tasks
@@ -38,9 +39,11 @@ class Control(threading.Thread):
 
     def run(self) -> None:
         recovered = forgotten = time.monotonic()
+        begun = set[str]()
         while not self._stopped.wait(LOOK_SECONDS):
             try:
                 persistent(stop_what_must, self._runtime)
+                persistent(begin_requests, self._runtime, begun)
                 if time.monotonic() - recovered > RECOVER_SECONDS:
                     persistent(self._recover)
                     recovered = time.monotonic()

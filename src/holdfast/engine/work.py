@@ -86,10 +86,16 @@ def save_checkpoint(
 
 
 def add_checkpoint(
-    connection: Connection, runtime: Runtime, work: Work, checkpoint: Checkpoint, kept: Sequence[KeptFile]
+    connection: Connection,
+    runtime: Runtime,
+    work: Work,
+    checkpoint: Checkpoint,
+    kept: Sequence[KeptFile],
+    *,
+    actor: str = "",
 ) -> None:
     """Records a checkpoint of the task, with the ignored files that are kept with it, and makes it the task's head."""
-    checkpoints.add(connection, checkpoint, claim=work.claim, actor=runtime.actor)
+    checkpoints.add(connection, checkpoint, claim=work.claim, actor=actor or runtime.actor)
     blobs.attach(connection, checkpoint.id, kept)
     checkpoints.set_head(connection, work.task.id, checkpoint.number, claim=work.claim)
 
@@ -101,6 +107,7 @@ def task_checkpoint(
     kind: CheckpointKind,
     snapshot: Snapshot,
     head_commit: str,
+    name: str = "",
 ) -> Checkpoint:
     """Writes the objects and the ref of the task's next checkpoint; the caller records it."""
     with runtime.database.read() as connection:
@@ -113,7 +120,7 @@ def task_checkpoint(
         task=work.task,
         step_id=step_id,
         kind=kind,
-        name="",
+        name=name,
         tree=snapshot.tree,
         snapshot=snapshot,
         head_commit=head_commit,

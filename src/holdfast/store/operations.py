@@ -14,6 +14,9 @@ from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import entity, one
 from holdfast.store.tables import OperationStatus, operations
 
+# The kind of operation by which a command asks a worker for a checkpoint of the task that it runs.
+CHECKPOINT = "checkpoint"
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
