@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
-from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
-from holdfast.engine.workspace import Place, commit_work, make_checkpoint
+from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
 from holdfast.errors import IllegalState, NotFound, Unavailable
 from holdfast.failpoints import failpoint
 from holdfast.store import (
@@ -46,8 +46,7 @@ class TaskView:
 
     @property
     def place(self) -> Place:
-        own = self.task if self.phase.mode is PhaseMode.PARALLEL else None
-        return Place(self.project, self.plan, self.task.branch or self.plan.branch, own)
+        return place_of(self.project, self.plan, self.phase, self.task)
 
 
 def find(house: House, reference: str, *, plan_id: str | None = None) -> str:

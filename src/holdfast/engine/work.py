@@ -8,12 +8,12 @@ from typing import TypedDict
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
-from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, RetryRule, Task, after_failure
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine.runtime import Runtime
-from holdfast.engine.workspace import Place, make_checkpoint
+from holdfast.engine.workspace import Place, make_checkpoint, place_of
 from holdfast.settings import Settings
 from holdfast.store import Connection, KeptFile, blobs, checkpoints, plans, projects, steps, tasks
 from holdfast.vcs import Snapshot, Worktree
@@ -43,8 +43,7 @@ class Work:
 
     @property
     def place(self) -> Place:
-        own = self.task if self.phase.mode is PhaseMode.PARALLEL else None
-        return Place(self.project, self.plan, self.task.branch or self.plan.branch, own)
+        return place_of(self.project, self.plan, self.phase, self.task)
 
 
 def load(connection: Connection, task: Task, claim: int) -> Work:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, checkpoint_ref
-from holdfast.domain.plan import Plan, Project
+from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.engine.places import Places
@@ -31,6 +31,12 @@ class Place:
     plan: Plan
     branch: str
     own: Task | None
+
+
+def place_of(project: Project, plan: Plan, phase: Phase, task: Task) -> Place:
+    """Gives where a task works: in a parallel phase on its own, else in its plan's worktree."""
+    own = task if phase.mode is PhaseMode.PARALLEL else None
+    return Place(project, plan, task.branch or plan.branch, own)
 
 
 class Workspaces:
