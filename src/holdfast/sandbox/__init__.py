@@ -32,7 +32,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from holdfast.sandbox.choice import choose, named
+    from holdfast.sandbox.choice import choose, made, named
     from holdfast.sandbox.confinement import Confinement, Hold, Holds, Mount, Network, Sandbox, SandboxName, Wrapped
 
 __all__ = [
@@ -45,11 +45,12 @@ __all__ = [
     "SandboxName",
     "Wrapped",
     "choose",
+    "made",
     "named",
 ]
 
 _PLACES = {
-    "choice": ("choose", "named"),
+    "choice": ("choose", "made", "named"),
     "confinement": ("Confinement", "Hold", "Holds", "Mount", "Network", "Sandbox", "SandboxName", "Wrapped"),
 }
 

@@ -25,8 +25,9 @@ from holdfast.sandbox.confinement import (
     Wrapped,
     entrance,
     gated,
+    refusal_of,
 )
-from holdfast.sandbox.limits import scope
+from holdfast.sandbox.limits import can_scope, scope
 
 PROGRAM = "bwrap"
 _PROBE_SECONDS = 20.0
@@ -60,12 +61,10 @@ class Bubblewrap:
     name = SandboxName.BUBBLEWRAP
 
     def refusal(self) -> str:
-        return _refusal(os.environ.get("PATH", ""))
+        return refusal_of(_prove, os.environ.get("PATH", ""))
 
     def wrap(self, confinement: Confinement, argv: Sequence[str], env: Mapping[str, str]) -> Wrapped:
-        program = shutil.which(PROGRAM)
-        if program is None:
-            raise Unavailable(self.refusal() or "bwrap is gone", hint="Install bubblewrap.")
+        program = shutil.which(PROGRAM) or PROGRAM
         limited = scope(confinement)
         python = os.path.realpath(sys.executable)
         inside = [*entrance(confinement, python, limits=not limited), *argv]
@@ -73,8 +72,8 @@ class Bubblewrap:
         started = gated(confinement, sandboxed) if confinement.network is Network.ALLOW_LIST else [*_DEAF, *sandboxed]
         return Wrapped((*limited, *started), _environment(confinement, env))
 
-    def holds(self, confinement: Confinement) -> Holds:
-        if scope(confinement):
+    def holds(self) -> Holds:
+        if can_scope():
             return Holds(files=True, network=True, memory=Hold.WHOLE, processes=Hold.WHOLE, cpus=Hold.WHOLE)
         # Linux counts no processes for root.
         counted = Hold.NOT if os.getuid() == 0 else Hold.WHOLE
@@ -145,11 +144,11 @@ def _version(program: str) -> tuple[int, ...]:
 
 
 @cache
-def _refusal(path: str) -> str:
-    """Runs a command in all the namespaces that are used; gives why that failed."""
+def _prove(path: str) -> None:
+    """Runs a command in all the namespaces that are used; raises `Unavailable` if that fails."""
     program = shutil.which(PROGRAM, path=path)
     if program is None:
-        return "bwrap is not installed"
+        raise Unavailable("bwrap is not installed")
     nesting = ["--disable-userns"] if _version(program) >= _NO_NESTING_SINCE else []
     probe = [program, *_NAMESPACES, *_BOUNDS, *nesting, "--unshare-net", *_system(SYSTEM), "--proc", "/proc"]
     try:
@@ -162,9 +161,8 @@ def _refusal(path: str) -> str:
             errors="replace",
             timeout=_PROBE_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bwrap cannot run here: {error}"
-    if done.returncode == 0:
-        return ""
-    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return f"bwrap cannot make namespaces here ({said.removeprefix('bwrap: ')})"
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"bwrap cannot run here: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise Unavailable(f"bwrap cannot make namespaces here ({said.removeprefix('bwrap: ')})")

@@ -10,7 +10,7 @@ from holdfast.sandbox.container import Container
 from holdfast.sandbox.none import Unconfined
 
 _BY_ITSELF = (SandboxName.BUBBLEWRAP, SandboxName.PODMAN, SandboxName.DOCKER)
-_HINT = "Install bubblewrap (the package `bubblewrap`), or say that nothing shall confine it: --sandbox none."
+_HINT = "install bubblewrap, or let commands run unconfined: HOLDFAST_SANDBOX=none, or `holdfast init --sandbox none`"
 
 
 def named(name: str) -> SandboxName:
@@ -19,9 +19,7 @@ def named(name: str) -> SandboxName:
         return SandboxName(name)
     except ValueError:
         choices = [str(each) for each in SandboxName]
-        raise UsageError(
-            f"there is no sandbox {name!r}", hint=did_you_mean(name, choices) or f"One of: {', '.join(choices)}."
-        ) from None
+        raise UsageError(f"there is no sandbox {name!r}", hint=did_you_mean(name, choices)) from None
 
 
 def choose(name: str, *, image: str = "") -> Sandbox:
@@ -57,7 +55,7 @@ def made(name: SandboxName, image: str) -> Sandbox:
 
 def _hint(name: SandboxName, why: str) -> str:
     if name is SandboxName.BUBBLEWRAP and "namespaces" in why:
-        return "Unprivileged user namespaces are off here; docs/sandbox.md says how to allow them for bwrap."
+        return "unprivileged user namespaces are off here; docs/sandbox.md says how to allow them for bwrap"
     if "image" in why:
-        return "Name one with the programs that your tasks use: HOLDFAST_SANDBOX_IMAGE=…"
+        return "name an image with the programs that your tasks use: HOLDFAST_SANDBOX_IMAGE=…"
     return _HINT

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.errors import UsageError
+from holdfast.errors import HoldfastError, UsageError
 from holdfast.sandbox.gate.rules import Rules
 
 # Where a confined process finds what is ours; these two and nothing else.
@@ -119,7 +119,7 @@ class Sandbox(Protocol):
     def name(self) -> SandboxName: ...
 
     def refusal(self) -> str:
-        """Gives why it cannot run here, empty if it was seen to work; looked at once per process."""
+        """Gives why it cannot run here, empty if it was seen to work; success is remembered."""
         ...
 
     def wrap(self, confinement: Confinement, argv: Sequence[str], env: Mapping[str, str]) -> Wrapped:
@@ -130,13 +130,22 @@ class Sandbox(Protocol):
         """
         ...
 
-    def holds(self, confinement: Confinement) -> Holds:
-        """Says what is kept of `confinement`."""
+    def holds(self) -> Holds:
+        """Says how far what a confinement asks for is kept on this machine."""
         ...
 
     def end(self, token: str) -> int:
         """Ends what still runs of a run outside of its process tree and gives their number; gone on return."""
         ...
+
+
+def refusal_of(proof: Callable[..., None], *arguments: str) -> str:
+    """Gives why `proof` failed, empty if it did not. A cached proof keeps its success; what failed is tried again."""
+    try:
+        proof(*arguments)
+    except HoldfastError as error:
+        return error.message
+    return ""
 
 
 def entrance(confinement: Confinement, python: str, *, limits: bool) -> list[str]:

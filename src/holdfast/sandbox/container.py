@@ -23,6 +23,7 @@ from holdfast.sandbox.confinement import (
     Wrapped,
     entrance,
     gated,
+    refusal_of,
 )
 
 LABEL = "holdfast.run"
@@ -46,14 +47,12 @@ class Container:
         self._image = image
 
     def refusal(self) -> str:
-        if why := _refusal(self.name, os.environ.get("PATH", "")):
+        if why := refusal_of(_prove, self.name, os.environ.get("PATH", "")):
             return why
         return "" if self._image else f"{self.name} has no image to run"
 
     def wrap(self, confinement: Confinement, argv: Sequence[str], env: Mapping[str, str]) -> Wrapped:
-        program = shutil.which(self.name)
-        if program is None:
-            raise Unavailable(f"{self.name} is not installed", hint=f"Install {self.name}.")
+        program = shutil.which(self.name) or str(self.name)
         client = {name: os.environ[name] for name in _CLIENT_VARIABLES if name in os.environ}
         shown = {name: value for name, value in env.items() if name not in _OF_THE_HOST}
         gate = confinement.network is Network.ALLOW_LIST
@@ -61,7 +60,7 @@ class Container:
         run = [program, *self._options(confinement), *_variables(shown, client), self._image, *inside]
         return Wrapped(tuple(gated(confinement, run) if gate else run), {**shown, **client})
 
-    def holds(self, confinement: Confinement) -> Holds:
+    def holds(self) -> Holds:
         return Holds(files=True, network=True, memory=Hold.WHOLE, processes=Hold.WHOLE, cpus=Hold.WHOLE)
 
     def end(self, token: str) -> int:
@@ -120,15 +119,11 @@ def _variables(shown: Mapping[str, str], client: Mapping[str, str]) -> list[str]
 
 
 @cache
-def _refusal(name: str, path: str) -> str:
+def _prove(name: str, path: str) -> None:
     """Asks the engine for itself: a program without a daemon, or without rights, fails at that."""
     if shutil.which(name, path=path) is None:
-        return f"{name} is not installed"
-    try:
-        _ask(name, "info")
-    except InfraError as error:
-        return error.message
-    return ""
+        raise Unavailable(f"{name} is not installed")
+    _ask(name, "info")
 
 
 def _ask(name: str, *words: str) -> str:

@@ -24,7 +24,7 @@ class Unconfined:
             )
         return Wrapped(tuple(argv), env)
 
-    def holds(self, confinement: Confinement) -> Holds:
+    def holds(self) -> Holds:
         return Holds(files=False, network=False, memory=Hold.NOT, processes=Hold.NOT, cpus=Hold.NOT)
 
     def end(self, token: str) -> int:
