@@ -48,6 +48,10 @@ ETC = (
 )
 # fmt: on
 
+# What of /proc speaks to the whole machine. For root's files no capability is needed: without this, a command of root
+# writes the machine's core_pattern, which the kernel then runs as root (seen with bwrap 0.8, which covers only some).
+_OF_THE_MACHINE = ("sys", "sysrq-trigger", "fs", "irq", "bus", "acpi", "scsi", "mtrr")
+
 # bwrap dies by TERM and takes its namespace along, so it ignores it; `enter.py` puts that right for the command.
 _DEAF = ["/bin/sh", "-c", 'trap "" TERM; exec "$@"', "holdfast"]
 
@@ -91,7 +95,7 @@ def options(confinement: Confinement, version: tuple[int, ...]) -> list[str]:
     if confinement.network is not Network.FULL:
         chosen.append("--unshare-net")
     chosen += [*_system(SYSTEM), "--dir", "/etc", *_configuration()]
-    chosen += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]
+    chosen += ["--proc", "/proc", *_machine(), "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]
     chosen += _over(confinement.hidden)
     interpreter = [] if sys.base_prefix in ("/usr", "/usr/local") else [Mount.of(Path(sys.base_prefix))]
     entry = Mount(ENTER, INSIDE / ENTER.name)
@@ -121,6 +125,11 @@ def _configuration() -> Iterator[str]:
             yield from ("--ro-bind", os.path.realpath(path), path)
 
 
+def _machine() -> Iterator[str]:
+    for name in _OF_THE_MACHINE:
+        yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+
+
 def _over(hidden: Iterable[Path]) -> Iterator[str]:
     """Gives an empty folder over each hidden one that a system folder would show."""
     for path in hidden:
@@ -137,9 +146,12 @@ def _environment(confinement: Confinement, env: Mapping[str, str]) -> dict[str, 
 
 @cache
 def _version(program: str) -> tuple[int, ...]:
-    told = subprocess.run(
-        [program, "--version"], check=True, capture_output=True, text=True, timeout=_PROBE_SECONDS
-    ).stdout
+    try:
+        told = subprocess.run(
+            [program, "--version"], check=True, capture_output=True, text=True, timeout=_PROBE_SECONDS
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()  # it cannot be started either, and that is told then
     return tuple(int(number) for number in re.findall(r"\d+", told)[:3])
 
 
@@ -150,7 +162,17 @@ def _prove(path: str) -> None:
     if program is None:
         raise Unavailable("bwrap is not installed")
     nesting = ["--disable-userns"] if _version(program) >= _NO_NESTING_SINCE else []
-    probe = [program, *_NAMESPACES, *_BOUNDS, *nesting, "--unshare-net", *_system(SYSTEM), "--proc", "/proc"]
+    probe = [
+        program,
+        *_NAMESPACES,
+        *_BOUNDS,
+        *nesting,
+        "--unshare-net",
+        *_system(SYSTEM),
+        "--proc",
+        "/proc",
+        *_machine(),
+    ]
     try:
         done = subprocess.run(
             [*probe, "--dev", "/dev", "--", "true"],
