@@ -13,7 +13,7 @@ from tests.engine.conftest import opened, repository, settings  # noqa: F401 - t
 
 from holdfast.app import plans, projects, steps
 from holdfast.domain.planfile import parse
-from holdfast.errors import Unavailable
+from holdfast.errors import Unavailable, UsageError
 from holdfast.sandbox import made, named
 
 PLAN = """
@@ -69,6 +69,20 @@ def test_where_nothing_can_confine_it_a_plan_is_refused_and_nothing_is_stored(
         with pytest.raises(Unavailable, match="no sandbox works here"):
             plans.execute(bench.house, draft.id)
         assert plans.show(bench.house, draft.id).plan.status == "draft"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sandbox": "bwrap"}, {"sandbox_network": "some"}, {"sandbox_hosts": "a.org,*"}, {"sandbox_readable": "relative"}],
+)
+def test_a_setting_that_cannot_be_one_is_told_before_a_plan_starts(
+    tmp_path: Path,
+    repository: Path,  # noqa: F811
+    wrong: dict[str, str],
+) -> None:
+    for bench in opened(replace(settings(tmp_path), **wrong), repository):
+        with pytest.raises(UsageError):
+            plans.create(bench.house, bench.project, parse(PLAN, source="plan.yaml"), to_run=True)
 
 
 def test_init_chooses_none_only_where_nothing_works_and_says_so(

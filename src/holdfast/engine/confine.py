@@ -20,8 +20,9 @@ SETTING = "sandbox"
 def sandbox_of(settings: Settings, project: Project) -> Sandbox:
     """Gives the sandbox of a project's commands: HOLDFAST_SANDBOX if it is set, else the project's own, else `auto`.
 
-    Raises `Unavailable` if it does not work here.
+    Raises `Unavailable` if it does not work here, and `UsageError` for a setting that cannot be one.
     """
+    _unplaced(settings)
     return choose(asked(settings, project), image=settings.sandbox_image)
 
 
@@ -59,20 +60,16 @@ def confined(
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     objects = places.vault(plan.project_id) / "objects"
-    confinement = Confinement(
+    asked_for = _unplaced(settings)
+    confinement = replace(
+        asked_for,
         worktree=Mount.of(Path(launch.cwd)),
         home=Mount.of(home),
         folder=folder,
         token=launch.token,
         # The worktree's own .git borrows the objects of the vault; the vault's refs stay out of sight.
-        readable=(Mount.of(objects), *_mounts(settings.sandbox_readable)),
-        writable=_mounts(settings.sandbox_writable),
+        readable=(Mount.of(objects), *asked_for.readable),
         hidden=(places.data, Path.home()),
-        network=network_of(settings),
-        hosts=_hosts(settings),
-        memory_bytes=settings.sandbox_memory_bytes,
-        max_processes=settings.sandbox_max_processes,
-        cpus=settings.sandbox_cpus,
     )
     wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)
     return replace(launch, argv=wrapped.argv, shell=None, env=wrapped.env)
@@ -106,8 +103,22 @@ def limits(settings: Settings, sandbox: Sandbox) -> str:
     return ", ".join(f"{text}{how[hold]}" for value, text, hold in asked_for if value)
 
 
-def _hosts(settings: Settings) -> tuple[str, ...]:
-    return tuple(entry for each in settings.sandbox_hosts.split(",") if (entry := each.strip()))
+def _unplaced(settings: Settings) -> Confinement:
+    """Gives what the settings ask for, without the folders of a run."""
+    nowhere = Path("/nonexistent")
+    return Confinement(
+        worktree=Mount.of(nowhere),
+        home=Mount.of(nowhere),
+        folder=nowhere,
+        token="",
+        readable=_mounts(settings.sandbox_readable),
+        writable=_mounts(settings.sandbox_writable),
+        network=network_of(settings),
+        hosts=tuple(entry for each in settings.sandbox_hosts.split(",") if (entry := each.strip())),
+        memory_bytes=settings.sandbox_memory_bytes,
+        max_processes=settings.sandbox_max_processes,
+        cpus=settings.sandbox_cpus,
+    )
 
 
 def _mounts(paths: str) -> tuple[Mount, ...]:

@@ -5,7 +5,8 @@ the sandbox, and imports nothing of holdfast but its own folder. It is an ancest
 worker: it lives exactly as long as the run, whatever happens to the worker. If it dies, so does the command.
 
     __main__.py   the entry: finds its own folder, nothing else
-    run.py        starts the command, takes the doors that `enter.py` hands over, ends with the command's exit code
+    run.py        starts the command, and ends with its exit code
+    serving.py    takes the doors that `enter.py` hands over, and writes down what was refused
     proxy.py      answers at the doors: HTTP CONNECT and plain HTTP, and ports of the host's loopback
     rules.py      which hosts and addresses are allowed (the worker checks settings with it)
 """
