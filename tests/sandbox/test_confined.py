@@ -9,11 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tests.agents.runs import Run, eventually
+from tests.agents.runs import eventually
 from tests.sandbox.boxes import Box
 
 from holdfast.agents import RunState, kill_strays, state
@@ -283,23 +285,31 @@ async def test_a_fork_bomb_is_bounded(box: Box) -> None:
     assert 10 < int(box.said()) < 40
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may enter; those of pytest are for one."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 def test_a_fork_bomb_of_a_user_is_bounded_whatever_else_the_user_runs(
-    wrapped: Box, run: Run, monkeypatch: pytest.MonkeyPatch
+    wrapped: Box, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     somebody = 54321
-    for folder in (*run.folder.parents, *run.cwd.parents):
-        if folder.is_relative_to(Path("/tmp")) and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    for folder in (run.cwd, wrapped.home, run.folder):
+    worktree, home = open_folder / "worktree", open_folder / "home"
+    for folder in (worktree, home):
+        folder.mkdir()
         os.chown(folder, somebody, somebody)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "base_prefix", "/usr")
-    launch = wrapped.launch(f"/usr/bin/python3 -c '{FORKS}'", max_processes=40)
+    shell = f"/usr/bin/python3 -c '{FORKS}'"
+    launch = wrapped.launch(shell, worktree=Mount.of(worktree), home=Mount.of(home), max_processes=40)
     others = [subprocess.Popen(["sleep", "600"], user=somebody) for _ in range(45)]
     try:
         done = subprocess.run(
-            launch.argv, env=launch.env, cwd=launch.cwd, capture_output=True, text=True, user=somebody, group=somebody
+            launch.argv, env=launch.env, cwd=worktree, capture_output=True, text=True, user=somebody, group=somebody
         )
     finally:
         for other in others:
