@@ -63,6 +63,25 @@ class Settings:
         "Names of the environment variables that commands inherit, separated by commas.",
     )
 
+    sandbox: str = _setting(
+        "",
+        "Where commands run: auto, none, bubblewrap, podman or docker; empty = what the project was registered with.",
+    )
+    sandbox_image: str = _setting("", "Image that podman and docker run; it must have the programs that tasks use.")
+    sandbox_network: str = _setting("full", "What confined commands reach: none, allow-list or full.")
+    sandbox_hosts: str = _setting(
+        "", "The allow-list, separated by commas: api.example.org, *.example.org, localhost:8080, 10.0.0.0/8."
+    )
+    sandbox_readable: str = _setting(
+        "", "Folders that confined commands may read beside the system's, separated by colons."
+    )
+    sandbox_writable: str = _setting(
+        "", "Folders that confined commands may write beside their own, separated by colons."
+    )
+    sandbox_memory_bytes: int = _setting(0, "Memory of a confined command; 0 = no limit.", least=0)
+    sandbox_max_processes: int = _setting(4096, "Processes and threads of a confined command; 0 = no limit.", least=0)
+    sandbox_cpus: float = _setting(0.0, "CPUs of a confined command; 0 = no limit.", least=0)
+
     journal_max_bytes: int = _setting(
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )

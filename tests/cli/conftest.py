@@ -54,6 +54,7 @@ class Program:
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
         own = {"HOLDFAST_DATA": str(self.data), "HOLDFAST_RETRY_BASE_SECONDS": "0.1", "TERM": "xterm-256color"}
+        own["HOLDFAST_SANDBOX"] = "none"  # the tests count effects outside of worktrees
         return kept | own | self.environment
 
     def __call__(self, *words: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> Result:

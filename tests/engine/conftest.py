@@ -99,6 +99,7 @@ def settings(tmp_path: Path, url: str = "") -> Settings:
         retry_base_seconds=0.05,
         stop_grace_seconds=2.0,
         checkpoint_interval_seconds=0,
+        sandbox="none",
     )
 
 

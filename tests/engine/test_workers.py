@@ -50,6 +50,7 @@ def worker_process(bench: Bench) -> Iterator[subprocess.Popen[str]]:
         "HOLDFAST_DATA": str(bench.house.places.data),
         "HOLDFAST_DB": bench.house.settings.db,
         "HOLDFAST_RETRY_BASE_SECONDS": "0.05",
+        "HOLDFAST_SANDBOX": "none",
     }
     process = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=subprocess.PIPE, text=True)
     try:

@@ -158,6 +158,7 @@ class Scene:
             "HOLDFAST_DB": self.database_url,
             "HOLDFAST_COMMAND_ENVIRONMENT": names,
             "HOLDFAST_RETRY_BASE_SECONDS": "0.05",
+            "HOLDFAST_SANDBOX": "none",
             "HOLDFAST_CHECKPOINT_INTERVAL_SECONDS": "0",
             "HOLDFAST_STOP_GRACE_SECONDS": "2",
         }

@@ -18,6 +18,7 @@ from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_do
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, ApprovalStatus, PlanStatus, check
+from holdfast.engine import confine
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
@@ -94,6 +95,7 @@ def create(
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
     if to_run:
         refuse_missing_agents(new_tasks)
+        confine.sandbox_of(house.settings, project)
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
     return stored
@@ -153,11 +155,14 @@ def resume(house: House, plan_id: str) -> Plan:
 
 def _start(house: House, plan_id: str, sources: tuple[PlanStatus, ...], subtype: str, hint: str) -> Plan:
     engine = house.engine
+    with house.database.read() as connection:
+        project = project_rows.get(connection, plans.get(connection, plan_id).project_id)
+    refuse_foreign(house, project)
+    confine.sandbox_of(house.settings, project)
     with house.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
         if plan.status not in sources:
             raise IllegalState(f"P{plan.number} is {plan.status}", hint=hint)
-        refuse_foreign(house, project_rows.get(connection, plan.project_id))
         plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": subtype})
         return start_driver(connection, engine, house.places.home, plan, stop=None, error="")
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.plan import Project
-from holdfast.errors import IllegalState, NotFound, UserError
+from holdfast.engine import confine
+from holdfast.errors import IllegalState, NotFound, Unavailable, UserError
+from holdfast.sandbox import SandboxName, choose
 from holdfast.store import Connection, projects
 from holdfast.vcs import RepositoryState, inspect, resolve
 
@@ -24,14 +26,22 @@ class Registered:
     notes: tuple[str, ...]
 
 
-def init(house: House, path: Path, *, slug: str = "", include_ignored: Sequence[str] = ()) -> Registered:
+def init(
+    house: House, path: Path, *, slug: str = "", include_ignored: Sequence[str] = (), sandbox: str = ""
+) -> Registered:
     """Registers the repository at `path` (or above it) as a project; a second time it gives the same one.
 
     `include_ignored` are globs of ignored files that checkpoints keep too; given, they replace those it has.
+    `sandbox` is where its commands run. A new project that names none gets `auto`, and `none` where nothing works on
+    this machine, with a note that says so. Raises `Unavailable` for one that does not work here.
     """
     state = inspect(path)
     root = str(state.root)
-    wanted = {"include_ignored": list(include_ignored)} if include_ignored else {}
+    wanted: dict[str, object] = {"include_ignored": list(include_ignored)} if include_ignored else {}
+    if sandbox:
+        choose(sandbox, image=house.settings.sandbox_image)
+        wanted[confine.SETTING] = sandbox
+    suited, told = ({}, ()) if sandbox else _suited(house)
     with house.database.transaction() as connection:
         try:
             found = projects.by_path(connection, root, home=house.places.home)
@@ -43,14 +53,24 @@ def init(house: House, path: Path, *, slug: str = "", include_ignored: Sequence[
                 path=root,
                 home=house.places.home,
                 default_branch=state.default_branch,
-                settings=wanted,
+                settings={**suited, **wanted},
                 created_at=clock.now(),
             )
-            return Registered(projects.add(connection, project, actor=house.actor), True, notes(state))
+            return Registered(projects.add(connection, project, actor=house.actor), True, (*notes(state), *told))
         if wanted:
             kept = {**found.settings, **wanted}
             found = projects.set_settings(connection, found.id, kept, actor=house.actor)
         return Registered(found, False, notes(state))
+
+
+def _suited(house: House) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Gives the sandbox setting of a new project on this machine, and what a person should know of it."""
+    try:
+        choose(SandboxName.AUTO, image=house.settings.sandbox_image)
+    except Unavailable as error:
+        told = f"{error.message}; commands of this project will run as you, unconfined"
+        return {confine.SETTING: str(SandboxName.NONE)}, (told, "to confine them: holdfast init --sandbox auto")
+    return {confine.SETTING: str(SandboxName.AUTO)}, ()
 
 
 def slug_of(name: str) -> str:
@@ -71,6 +91,11 @@ def notes(state: RepositoryState) -> tuple[str, ...]:
 def notes_of(project: Project) -> tuple[str, ...]:
     """Gives what a person should know of a project's repository now."""
     return notes(inspect(Path(project.path)))
+
+
+def unconfined(house: House, project: Project) -> bool:
+    """Says whether the project's commands run as the user, with all the user's rights."""
+    return confine.asked(house.settings, project) == SandboxName.NONE
 
 
 def of_folder(house: House, path: Path) -> Project:

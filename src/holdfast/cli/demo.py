@@ -113,6 +113,7 @@ class Demo:
         """Shows it all; raises `Failed` at the first thing that is not as promised."""
         os.environ["HOLDFAST_DATA"] = str(self.place / "data")
         os.environ.pop("HOLDFAST_DB", None)
+        os.environ.pop("HOLDFAST_SANDBOX", None)
         self.make_repository()
         self.run_and_kill()
         self.go_on()
@@ -142,7 +143,8 @@ class Demo:
         self.git("add", "--all")
         self.git("-c", "user.name=Demo", "-c", "user.email=demo@localhost", "commit", "--quiet", "-m", "A till")
         self.aside(f"{self.repository}, {len(demo_files.FILES)} files, one commit")
-        self.command("init", str(self.repository))
+        # Its commands write their effects outside of the worktree, to be counted.
+        self.command("init", str(self.repository), "--sandbox", "none")
 
     def run_and_kill(self) -> None:
         self.tell(f"holdfast run plan.yaml, in a process of its own (data folder: {self.place / 'data'})")

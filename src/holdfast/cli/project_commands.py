@@ -15,6 +15,7 @@ from holdfast.cli.session import Session
     example="""
     holdfast init
     holdfast init ~/src/shop --slug shop --include-ignored '.env*'
+    holdfast init --sandbox bubblewrap
     """,
 )
 @click.argument("path", required=False, default=".", type=click.Path(path_type=Path))
@@ -22,7 +23,13 @@ from holdfast.cli.session import Session
 @click.option(
     "--include-ignored", multiple=True, metavar="GLOB", help="Ignored files that checkpoints keep too; repeatable."
 )
-def init(session: Session, path: Path, slug: str, include_ignored: tuple[str, ...]) -> int:
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "none", "bubblewrap", "podman", "docker"]),
+    default=None,
+    help="Where its commands run (default: auto if one works here).",
+)
+def init(session: Session, path: Path, slug: str, include_ignored: tuple[str, ...], sandbox: str | None) -> int:
     """Register a git repository as a project.
 
     Nothing is written into the repository. A second time it says what is registered already.
@@ -31,7 +38,7 @@ def init(session: Session, path: Path, slug: str, include_ignored: tuple[str, ..
     from holdfast.cli.render import safe
 
     with session.house() as house:
-        registered = projects.init(house, path, slug=slug, include_ignored=include_ignored)
+        registered = projects.init(house, path, slug=slug, include_ignored=include_ignored, sandbox=sandbox or "")
     if session.json:
         session.document(registered)
         return 0

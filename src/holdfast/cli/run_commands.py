@@ -61,6 +61,8 @@ def run(
         plan = plans.create(house, found, read, base=base, variables=given, to_run=True)
         for note in projects.notes_of(found):
             session.note(note)
+        if projects.unconfined(house, found):
+            session.note("no sandbox: the plan's commands run as you, unconfined")
         plans.execute(house, plan.id)
         if detach:
             return started(session, house, plan.id)

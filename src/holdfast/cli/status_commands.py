@@ -33,7 +33,7 @@ def status(session: Session, plan: str) -> int:
 
 def show_plan(session: Session, house: House, plan_id: str) -> int:
     """Prints one plan: its board, steps and gates, and what to do next."""
-    from holdfast.app import execution, plans, steps
+    from holdfast.app import execution, plans, projects, steps
     from holdfast.cli import board, ending
     from holdfast.cli.render import say, show
     from holdfast.domain.transitions import PLAN_EXECUTING
@@ -44,6 +44,8 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
         return 0
     said = steps.last_lines(house, view.steps)
     show(session.out, board.picture(view, width=session.out.width, height=100_000, said=said))
+    if projects.unconfined(house, view.project):
+        say(session.out, "  no sandbox: commands run as you, unconfined", style="dim")
     if view.plan.error:
         say(session.out, f"  {view.plan.error.strip()}", style="red")
     if view.plan.status in PLAN_EXECUTING and not execution.is_worked_on(house):

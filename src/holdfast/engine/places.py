@@ -31,6 +31,11 @@ class Places:
     def task_worktree(self, plan: Plan, task: Task) -> Path:
         return self.project(plan.project_id) / "worktrees" / f"{plan.slug}--{task.key}"
 
+    def task_home(self, plan: Plan, task: Task | None) -> Path:
+        """Gives the HOME of a task's confined commands and agents, or of the plan's own checks; it is kept."""
+        name = plan.slug if task is None else f"{plan.slug}--{task.key}"
+        return self.project(plan.project_id) / "homes" / name
+
     def run(self, owner_id: str, name: str) -> Path:
         """Gives the folder of one launched command; `owner_id` is its step (or its plan, for the plan's own checks)."""
         return self.data / "runs" / owner_id / name

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from holdfast.agents import CommandOutcome, Launch, Lost, Record, RunState, environment, kill_strays, run_command, state
+from holdfast.agents import CommandOutcome, Launch, Lost, Record, RunState, environment, run_command, state
 from holdfast.domain.checkpoint import CheckpointKind, StageName
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan, Project
@@ -14,6 +14,7 @@ from holdfast.domain.stages import Enter
 from holdfast.domain.task import FailureKind
 from holdfast.domain.transitions import PLAN_EXECUTING, PlanStage, PlanStatus
 from holdfast.domain.variables import fill
+from holdfast.engine import confine
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.task_command import MAX_RESTARTS, judge
@@ -38,7 +39,7 @@ async def verify(runtime: Runtime, plan_id: str, run: int) -> None:
                 outcome = await run_checks(runtime, plan, project, number, stop)
                 break
             except Lost:
-                await in_thread(kill_strays, token_of(plan, number))
+                await in_thread(kill_round, runtime, plan, project, number)
         else:
             raise StepError(f"the checks of P{plan.number} were lost {MAX_RESTARTS} times", code="lost")
     if outcome is None:
@@ -66,6 +67,10 @@ async def run_checks(
 
 def token_of(plan: Plan, number: int) -> str:
     return f"{plan.id}-{plan.run}-{number}"
+
+
+def kill_round(runtime: Runtime, plan: Plan, project: Project, number: int) -> None:
+    confine.kill_run(confine.sandbox_of(runtime.settings, project), token_of(plan, number))
 
 
 def check_folder(runtime: Runtime, plan: Plan, number: int, position: int) -> Path:
@@ -117,6 +122,8 @@ def keep_edits(runtime: Runtime, plan: Plan, vault: Vault, snapshot: Snapshot, h
 async def run_check(
     runtime: Runtime, plan: Plan, project: Project, number: int, position: int, shell: str, stop: asyncio.Event
 ) -> CommandOutcome:
+    folder, token = check_folder(runtime, plan, number, position), token_of(plan, number)
+    sandbox = await in_thread(confine.sandbox_of, runtime.settings, project)
     context = {"project": project.slug, "plan": f"P{plan.number}", "branch": plan.branch}
     launch = Launch(
         shell=shell,
@@ -125,9 +132,12 @@ async def run_check(
         timeout_seconds=runtime.settings.default_timeout_seconds,
         grace_seconds=runtime.settings.stop_grace_seconds,
         journal_max_bytes=runtime.settings.journal_max_bytes,
-        token=token_of(plan, number),
+        token=token,
     )
-    return await run_command(check_folder(runtime, plan, number, position), launch, on_records=_drop, stop=stop)
+    launch = await in_thread(confine.confined, launch, sandbox, runtime.settings, runtime.places, plan, None, folder)
+    done = await run_command(folder, launch, on_records=_drop, stop=stop)
+    await in_thread(sandbox.end, token)
+    return done
 
 
 async def _drop(records: Sequence[Record]) -> None:

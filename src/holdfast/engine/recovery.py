@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dbos import DBOS
 
-from holdfast import agents
 from holdfast.domain.plan import Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
+from holdfast.engine import confine
 from holdfast.engine.driving import start_driver
 from holdfast.engine.queues import plan_workflow_id, task_workflow_id
 from holdfast.engine.runtime import Runtime
@@ -85,7 +85,7 @@ def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:
     with runtime.database.read() as connection:
         step = steps.of_run(connection, task.id, task.run)
     if step is not None and step.ended_at is None:
-        agents.kill_strays(step.id)
+        confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
         now = tasks.get(connection, task.id)

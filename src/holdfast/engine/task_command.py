@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from holdfast.agents import CommandOutcome, Launch, Lost, Record, environment, kill_strays, run_command
+from holdfast.agents import CommandOutcome, Launch, Lost, Record, environment, run_command
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Plan
+from holdfast.domain.plan import Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.variables import fill
+from holdfast.engine import confine
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Outcome, Work
 from holdfast.errors import StepError
@@ -33,15 +34,15 @@ class Script:
     timeout_seconds: float
 
 
-def configuration(settings: Settings, plan: Plan, task: Task) -> dict[str, object]:
-    """Gives what a step keeps of how its task was executed."""
+def configuration(settings: Settings, project: Project, plan: Plan, task: Task) -> dict[str, object]:
+    """Gives what a step keeps of how its task is executed; raises `Unavailable` where no sandbox works."""
     return {
         "executor": str(task.executor),
         "command": fill(task.command, plan.variables),
         "shell": "/bin/sh",
         "timeout_seconds": _timeout(settings, task),
         "verify": [fill(command, plan.variables) for command in task.verify],
-        "sandbox": "none",
+        **confine.described(settings, project),
     }
 
 
@@ -82,6 +83,7 @@ async def run_script(runtime: Runtime, work: Work, step: Step, script: Script, s
     """Runs one script to its end, or adopts it where it runs already; raises `Lost` if nobody saw its end."""
     name = f"{script.name}-{step.restarts}"
     folder = runtime.places.run(step.id, name)
+    sandbox = confine.recorded(runtime.settings, step.agent_config)
     launch = Launch(
         shell=script.shell,
         cwd=runtime.workspaces.path(work.place),
@@ -91,10 +93,16 @@ async def run_script(runtime: Runtime, work: Work, step: Step, script: Script, s
         journal_max_bytes=runtime.settings.journal_max_bytes,
         token=step.id,
     )
+    launch = await in_thread(
+        confine.confined, launch, sandbox, runtime.settings, runtime.places, work.plan, work.task, folder
+    )
     keeper = LogKeeper(runtime, work, step.id, name, 0, runtime.settings.log_max_bytes)
     if work.begun is not None or step.restarts:
         keeper = await in_thread(open_log, runtime, work, step.id, name)
-    return await run_command(folder, launch, after=keeper.position, on_records=keeper.keep, stop=stop)
+    done = await run_command(folder, launch, after=keeper.position, on_records=keeper.keep, stop=stop)
+    # Only now is nothing left of it: a container does not end with the process that asked for it.
+    await in_thread(sandbox.end, step.id)
+    return done
 
 
 @dataclass(slots=True)
@@ -158,7 +166,7 @@ def open_log(runtime: Runtime, work: Work, step_id: str, launch: str) -> LogKeep
 
 def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
     """Puts the worktree back to where the step began, so that its command can run again in the same step."""
-    kill_strays(step.id)
+    confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     failpoint("engine.restart.strays_killed")
     if step.restarts >= MAX_RESTARTS:
         raise StepError(f"the run of step {step.number} was lost {step.restarts} times", code="lost")

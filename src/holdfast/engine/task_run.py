@@ -9,6 +9,7 @@ recovered, and every row that is written carries it: a worker that was taken ove
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dbos import DBOS, SetWorkflowID
@@ -19,7 +20,7 @@ from holdfast.domain.plan import PhaseMode, Plan
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
-from holdfast.engine import task_command
+from holdfast.engine import confine, task_command
 from holdfast.engine.queues import RUN_TASK, task_workflow_id
 from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
@@ -81,6 +82,8 @@ def abandon(runtime: Runtime, work: Work, error: str) -> None:
     with runtime.database.read() as connection:
         step = steps.of_run(connection, work.task.id, work.task.run)
     if step is not None and step.ended_at is None:
+        # The next attempt works in the same worktree.
+        confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
         take_off(runtime.workspaces.vault(work.project), step)
     runtime.workspaces.release(work.plan)
     with runtime.database.transaction() as connection:
@@ -141,6 +144,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     """Makes branch and worktree ready and begins the step; one that was begun before the worker died is given back."""
     if work.begun is not None:
         return Ready(work, work.begun)
+    configuration = task_command.configuration(runtime.settings, work.project, work.plan, work.task)
     work = give_branch(runtime, work)
     vault = runtime.workspaces.vault(work.project)
     head = vault.head(work.place.branch)
@@ -165,7 +169,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     with runtime.database.transaction() as connection:
         if initial is not None:
             add_checkpoint(connection, runtime, work, initial, kept)
-        return begin(connection, runtime, work, head)
+        return begin(connection, runtime, work, head, configuration)
 
 
 def starts_clean(runtime: Runtime, work: Work) -> bool:
@@ -208,7 +212,9 @@ def give_branch(runtime: Runtime, work: Work) -> Work:
         return replace(work, task=tasks.set_fields(connection, work.task.id, claim=work.claim, branch=branch))
 
 
-def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: str) -> Ready:
+def begin(
+    connection: Connection, runtime: Runtime, work: Work, commit_before: str, configuration: Mapping[str, object]
+) -> Ready:
     """queued → running, with its step."""
     task = work.task
     step = steps.begin(
@@ -219,7 +225,7 @@ def begin(connection: Connection, runtime: Runtime, work: Work, commit_before: s
         run=task.run,
         branch=work.place.branch,
         commit_before=commit_before,
-        agent_config=task_command.configuration(runtime.settings, work.plan, task),
+        agent_config=configuration,
         claim=work.claim,
         actor=runtime.actor,
     )

@@ -1,0 +1,125 @@
+"""Which sandbox a project's commands run in, and what they see there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from holdfast.agents import Launch, kill_strays
+from holdfast.domain.plan import Plan, Project
+from holdfast.domain.task import Task
+from holdfast.engine.places import Places
+from holdfast.errors import UsageError
+from holdfast.sandbox import Confinement, Hold, Mount, Network, Sandbox, SandboxName, choose, made
+from holdfast.settings import Settings
+
+SETTING = "sandbox"
+
+
+def sandbox_of(settings: Settings, project: Project) -> Sandbox:
+    """Gives the sandbox of a project's commands: HOLDFAST_SANDBOX if it is set, else the project's own, else `auto`.
+
+    Raises `Unavailable` if it does not work here, and `UsageError` for a setting that cannot be one.
+    """
+    _unplaced(settings)
+    return choose(asked(settings, project), image=settings.sandbox_image)
+
+
+def asked(settings: Settings, project: Project) -> str:
+    """Gives the name that counts for a project's commands."""
+    return settings.sandbox or str(project.settings.get(SETTING, SandboxName.AUTO))
+
+
+def recorded(settings: Settings, configuration: Mapping[str, object]) -> Sandbox:
+    """Gives the sandbox that a step was begun with: it stays the same, whoever goes on with the step."""
+    return made(SandboxName(str(configuration.get(SETTING, SandboxName.NONE))), settings.sandbox_image)
+
+
+def described(settings: Settings, project: Project) -> dict[str, object]:
+    """Gives what a step keeps of how its commands are confined; raises as `sandbox_of` does."""
+    sandbox = sandbox_of(settings, project)
+    if sandbox.name is SandboxName.NONE:
+        return {SETTING: str(sandbox.name)}
+    return {
+        SETTING: str(sandbox.name),
+        "network": str(network_of(settings)),
+        "hosts": settings.sandbox_hosts if network_of(settings) is Network.ALLOW_LIST else "",
+        "limits": limits(settings, sandbox),
+    }
+
+
+def confined(
+    launch: Launch, sandbox: Sandbox, settings: Settings, places: Places, plan: Plan, task: Task | None, folder: Path
+) -> Launch:
+    """Gives `launch`, which works in its worktree, as one that runs in `sandbox`; makes the task's home.
+
+    `folder` is the run's folder. `task` None is a check of the plan itself.
+    """
+    home = places.task_home(plan, task)
+    if sandbox.name is not SandboxName.NONE:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    objects = places.vault(plan.project_id) / "objects"
+    asked_for = _unplaced(settings)
+    confinement = replace(
+        asked_for,
+        worktree=Mount.of(Path(launch.cwd)),
+        home=Mount.of(home),
+        folder=folder,
+        token=launch.token,
+        # The worktree's own .git borrows the objects of the vault; the vault's refs stay out of sight.
+        readable=(Mount.of(objects), *asked_for.readable),
+        hidden=(places.data, Path.home()),
+    )
+    wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)
+    return replace(launch, argv=wrapped.argv, shell=None, env=wrapped.env)
+
+
+def kill_run(sandbox: Sandbox, token: str) -> None:
+    """Kills all that is left of a run, here and in the container engine."""
+    kill_strays(token)
+    sandbox.end(token)
+
+
+def network_of(settings: Settings) -> Network:
+    try:
+        return Network(settings.sandbox_network)
+    except ValueError:
+        raise UsageError(
+            f"HOLDFAST_SANDBOX_NETWORK: {settings.sandbox_network!r} is not a network",
+            hint=f"one of: {', '.join(Network)}",
+        ) from None
+
+
+def limits(settings: Settings, sandbox: Sandbox) -> str:
+    """Gives the limits for people, each with how far it holds on this machine."""
+    holds = sandbox.holds()
+    asked_for = (
+        (settings.sandbox_memory_bytes, f"{settings.sandbox_memory_bytes >> 20} MiB of memory", holds.memory),
+        (settings.sandbox_max_processes, f"{settings.sandbox_max_processes} processes", holds.processes),
+        (settings.sandbox_cpus, f"{settings.sandbox_cpus:g} CPUs", holds.cpus),
+    )
+    how = {Hold.WHOLE: "", Hold.EACH: " (each process)", Hold.NOT: " (not enforced here)"}
+    return ", ".join(f"{text}{how[hold]}" for value, text, hold in asked_for if value)
+
+
+def _unplaced(settings: Settings) -> Confinement:
+    """Gives what the settings ask for, without the folders of a run."""
+    nowhere = Path("/nonexistent")
+    return Confinement(
+        worktree=Mount.of(nowhere),
+        home=Mount.of(nowhere),
+        folder=nowhere,
+        token="",
+        readable=_mounts(settings.sandbox_readable),
+        writable=_mounts(settings.sandbox_writable),
+        network=network_of(settings),
+        hosts=tuple(entry for each in settings.sandbox_hosts.split(",") if (entry := each.strip())),
+        memory_bytes=settings.sandbox_memory_bytes,
+        max_processes=settings.sandbox_max_processes,
+        cpus=settings.sandbox_cpus,
+    )
+
+
+def _mounts(paths: str) -> tuple[Mount, ...]:
+    return tuple(Mount.of(Path(each).expanduser()) for each in paths.split(":") if each)

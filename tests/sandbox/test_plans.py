@@ -1,0 +1,127 @@
+"""Plans whose commands run confined, and what a project is told where nothing can confine them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import opened, repository, settings  # noqa: F401 - the fixture of a repository
+
+from holdfast.app import plans, projects, steps
+from holdfast.domain.planfile import parse
+from holdfast.errors import Unavailable, UsageError
+from holdfast.sandbox import made, named
+
+PLAN = """
+title: Confined
+verify: ['test "$(cat seen)" = hidden']
+phases:
+  - title: Only
+    tasks:
+      - title: Look around
+        key: look
+        run: |
+          git log -1 --format=%s > log
+          test -e {secret} && echo seen > seen || echo hidden > seen
+          echo kept > "$HOME/kept"
+          env | grep -q '^HOLDFAST_TASK=T1$'
+        verify: ['test -e "$HOME/kept"', 'git status --short']
+"""
+
+
+@pytest.fixture
+def bubblewrap() -> None:
+    if why := made(named("bubblewrap"), "").refusal():
+        pytest.skip(why)
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_a_plan_runs_confined_and_its_steps_say_so(tmp_path: Path, repository: Path) -> None:  # noqa: F811
+    chosen = replace(settings(tmp_path), sandbox="bubblewrap", sandbox_network="none", sandbox_max_processes=500)
+    for bench in opened(chosen, repository):
+        view = bench.run(PLAN.format(secret=bench.house.places.data / "holdfast.db"))
+        assert view.plan.status == "completed", view.tasks[0].error + view.plan.error
+        branch = view.plan.branch
+        assert bench.files(branch)["seen"] == "hidden\n"
+        assert bench.files(branch)["log"] == "first\n"
+        told = steps.get(bench.house, bench.project, 1).step.agent_config
+        assert (told["sandbox"], told["network"]) == ("bubblewrap", "none")
+        assert str(told["limits"]).startswith("500 processes")
+        home = bench.house.places.task_home(view.plan, view.tasks[0])
+        assert (home / "kept").read_text() == "kept\n"
+
+
+def test_where_nothing_can_confine_it_a_plan_is_refused_and_nothing_is_stored(
+    tmp_path: Path,
+    repository: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", path_without_sandboxes(tmp_path))
+    for bench in opened(replace(settings(tmp_path), sandbox="auto"), repository):
+        file = parse(PLAN.format(secret="/"), source="plan.yaml")
+        with pytest.raises(Unavailable, match="no sandbox works here"):
+            plans.create(bench.house, bench.project, file, to_run=True)
+        draft = plans.create(bench.house, bench.project, file)
+        with pytest.raises(Unavailable, match="no sandbox works here"):
+            plans.execute(bench.house, draft.id)
+        assert plans.show(bench.house, draft.id).plan.status == "draft"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sandbox": "bwrap"}, {"sandbox_network": "some"}, {"sandbox_hosts": "a.org,*"}, {"sandbox_readable": "relative"}],
+)
+def test_a_setting_that_cannot_be_one_is_told_before_a_plan_starts(
+    tmp_path: Path,
+    repository: Path,  # noqa: F811
+    wrong: dict[str, str],
+) -> None:
+    for bench in opened(replace(settings(tmp_path), **wrong), repository):
+        with pytest.raises(UsageError):
+            plans.create(bench.house, bench.project, parse(PLAN, source="plan.yaml"), to_run=True)
+
+
+def test_init_chooses_none_only_where_nothing_works_and_says_so(
+    tmp_path: Path,
+    repository: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", path_without_sandboxes(tmp_path))
+    for bench in opened(replace(settings(tmp_path), sandbox=""), repository):
+        assert bench.project.settings == {"sandbox": "none"}
+        assert projects.unconfined(bench.house, bench.project)
+        with pytest.raises(Unavailable) as refused:
+            projects.init(bench.house, repository, sandbox="bubblewrap")
+        assert refused.value.exit_code == 5
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_init_chooses_auto_where_it_works_and_takes_what_is_said(tmp_path: Path, repository: Path) -> None:  # noqa: F811
+    for bench in opened(replace(settings(tmp_path), sandbox=""), repository):
+        assert bench.project.settings == {"sandbox": "auto"}
+        assert not projects.unconfined(bench.house, bench.project)
+        again = projects.init(bench.house, repository, sandbox="none", include_ignored=["*.secret"])
+        assert again.project.settings == {"sandbox": "none", "include_ignored": ["*.secret"]}
+
+
+def test_the_program_says_that_a_project_is_not_confined(tmp_path: Path, repository: Path) -> None:  # noqa: F811
+    environment = {**os.environ, "PATH": path_without_sandboxes(tmp_path), "HOLDFAST_DATA": str(tmp_path / "data")}
+    environment.pop("HOLDFAST_SANDBOX", None)
+    line = [sys.executable, "-m", "holdfast", "init"]
+    done = subprocess.run(line, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unconfined" in done.stderr
+    assert "holdfast init --sandbox auto" in done.stderr
+
+
+def path_without_sandboxes(tmp_path: Path) -> str:
+    """Gives a PATH on which git is, and no program that could confine anything."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    git = subprocess.run(["sh", "-c", "command -v git"], check=True, capture_output=True, text=True).stdout.strip()
+    (folder / "git").symlink_to(git)
+    return str(folder)
