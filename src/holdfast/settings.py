@@ -66,6 +66,12 @@ class Settings:
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )
     log_max_bytes: int = _setting(8 << 20, "Output of one step that goes to the database's log.", least=1 << 12)
+    result_max_bytes: int = _setting(
+        16 << 10, "Result of a tool call that a message holds; a longer one goes to the blobs.", least=1024
+    )
+    snapshot_messages: int = _setting(
+        100, "Messages between two automatic snapshots of a conversation; 0 = none.", least=0
+    )
     max_file_bytes: int = _setting(
         1 << 30, "Largest file that a checkpoint keeps; larger ones are skipped.", least=1 << 16
     )
