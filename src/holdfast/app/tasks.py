@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
@@ -14,13 +15,13 @@ from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint
 from holdfast.errors import IllegalState, NotFound
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, approvals, checkpoints, plans, projects, steps, tasks
+from holdfast.store import Connection, approvals, checkpoints, conversations, plans, projects, steps, tasks
 from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task with its surroundings; its steps and checkpoints newest first."""
+    """A task with its surroundings; its steps and checkpoints newest first, and how far its conversation is."""
 
     task: Task
     plan: Plan
@@ -28,6 +29,7 @@ class TaskView:
     project: Project
     steps: tuple[Step, ...]
     checkpoints: tuple[Checkpoint, ...]
+    conversation: Head
 
     @property
     def place(self) -> Place:
@@ -62,6 +64,7 @@ def _view(connection: Connection, task_id: str) -> TaskView:
         project=projects.get(connection, plan.project_id),
         steps=tuple(reversed(steps.of_task(connection, task_id))),
         checkpoints=tuple(checkpoints.list_(connection, task_id=task_id, limit=1000).items),
+        conversation=conversations.head(connection, Conversation(plan.id, task_id)),
     )
 
 
