@@ -62,6 +62,10 @@ class Settings:
         "Names of the environment variables that commands inherit, separated by commas.",
     )
 
+    secrets: str = _setting(
+        "*_API_KEY,*_TOKEN,*_SECRET,*_PASSWORD",
+        "Names of the environment variables whose values are secrets, separated by commas; * stands for anything.",
+    )
     journal_max_bytes: int = _setting(
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )
@@ -92,6 +96,11 @@ class Settings:
             if text is not None and each.name not in chosen:
                 chosen[each.name] = _parsed(each.name, str(each.type), text, each.metadata.get("least"))
         return cls(**chosen)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names in `secrets`, one by one."""
+        return tuple(name.strip() for name in self.secrets.split(",") if name.strip())
 
     @property
     def database_url(self) -> str:

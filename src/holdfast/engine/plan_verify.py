@@ -125,6 +125,7 @@ async def run_check(
         timeout_seconds=runtime.settings.default_timeout_seconds,
         grace_seconds=runtime.settings.stop_grace_seconds,
         journal_max_bytes=runtime.settings.journal_max_bytes,
+        secrets=runtime.settings.secret_names,
         token=token_of(plan, number),
     )
     return await run_command(check_folder(runtime, plan, number, position), launch, on_records=_drop, stop=stop)

@@ -8,6 +8,7 @@ hours, and survive everything that happens to the worker.
     nursery.py    a warm interpreter that forks shims, one a worker: starting Python costs more than all the rest
     run.py        the loop: output to the journal, deadlines, the end of the whole process tree
     ledger.py     writes journal.jsonl: numbered, bounded, never torn in the middle
+    redact.py     takes secrets out of texts and streams (the worker uses it too); discreet.py: the ledger that does
     child.py      fork and exec of the command: own session, dies with the shim
     door.py       the unix socket: who may come in, what a client may ask
     tree.py       finds and signals processes without ever hitting a reused pid (the worker uses it too)
@@ -15,7 +16,7 @@ hours, and survive everything that happens to the worker.
 
 What lies in the run folder (mode 0700):
 
-    launch.json     what to run; written durably by the worker before anything starts
+    launch.json     what is run, without its secrets; written durably by the worker before anything starts
     shim.lock       locked (by open file description) from before the shim exists until it is gone: the proof of life
     journal.jsonl   one record per line; its existence says that the command may have run, `exit` that it ended
     socket          `{"attach": n}` `{"stop": grace}` `{"kill": true}` `{"stdin": text}` `{"close_stdin": true}`
