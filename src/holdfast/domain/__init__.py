@@ -42,6 +42,7 @@ Where to read on
 ----------------
 `transitions` (what may follow what) · `readiness` (what may happen next in a plan) · `stages` (its way from request to
 result) · `dependencies` (order, levels, cycles, critical path) · `planfile` (YAML ⇄ plan) · `conditions`, `variables`
-(what plan files may say) · `references` (P12, T31, T31@4) · `plan`, `task`, `step`, `checkpoint`, `history`, `budget`
+(what plan files may say) · `conversation`, `transcript`, `prompt` (what agents say and are
+told) · `references` (P12, T31, T31@4) · `plan`, `task`, `step`, `checkpoint`, `history`, `budget`
 (the nouns). Import these modules by name; this one imports nothing.
 """

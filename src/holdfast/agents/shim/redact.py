@@ -94,6 +94,8 @@ class Redactor:
         longest_first = sorted(forms.items(), key=lambda each: -len(each[0]))
         self.literals: list[tuple[bytes, str, Kind | None]] = [(form, name, None) for form, name in longest_first]
         self.literals += [(prefix, kind.name, kind) for kind in KINDS for prefix in kind.prefixes]
+        # A text that ends with any other byte (a line's end, mostly) does not end with the beginning of a literal.
+        self.unfinished = frozenset(b"".join(literal[:-1] for literal, _, _ in self.literals))
 
     def text(self, text: str) -> str:
         """Gives a whole text without its secrets."""
@@ -110,6 +112,7 @@ class Stream:
 
     def __init__(self, redactor: Redactor) -> None:
         self._literals = redactor.literals
+        self._unfinished = redactor.unfinished
         self._held = b""
         self._before = b""
         self._swallowed = b""
@@ -170,6 +173,8 @@ class Stream:
         if 0 <= escape < stop:
             stop = escape
             yield stop
+        if text[-1] not in self._unfinished:
+            return
         for literal, _, _ in self._literals:
             at = max(start, len(text) - len(literal) + 1)
             while (at := text.find(literal[:1], at, stop)) >= 0:
@@ -187,22 +192,26 @@ def _of_kind(text: bytes, start: int, prefix: bytes, kind: Kind, final: bool) ->
         if kind.word and _in_word(text, at):
             continue
         body = at + len(prefix)
-        window = text[body : body + LONGEST_HELD]
+        window = text[body : body + min(kind.most + 1, LONGEST_HELD)]
         size = len(window) - len(window.lstrip(kind.characters))
         if kind.ending and (closed := window.find(kind.ending, 0, size)) >= 0:
             return at, body + closed + len(kind.ending), kind.name, b""
-        if body + size == len(text) and size < LONGEST_HELD and not final:
+        if body + size == len(text) and size <= kind.most and size < LONGEST_HELD and not final:
             return at, -1, "", b""
-        if kind.dots and not _is_dotted(window[:size], kind.dots):
-            continue
+        if kind.dots:
+            parts = window[:size].rstrip(b".").split(b".")
+            if not _is_dotted(parts, kind.dots):
+                # Only the last parts of the run can be one: a run is looked at twice, however often it begins.
+                last = parts[-kind.dots - 1 :] if len(parts) > kind.dots + 1 else ()
+                at = body + len(b".".join(parts)) - len(b".".join(last)) - 1
+                continue
         if kind.least <= size <= kind.most:
             return at, body + size, kind.name, kind.characters
     return len(text), -1, "", b""
 
 
-def _is_dotted(run: bytes, dots: int) -> bool:
-    """Tells whether the run is that many dots between parts of some length, the second one JSON too (RFC 7519)."""
-    parts = run.rstrip(b".").split(b".")
+def _is_dotted(parts: list[bytes], dots: int) -> bool:
+    """Tells whether these are the parts of a token: so many, of some length, the second one JSON too (RFC 7519)."""
     return len(parts) == dots + 1 and parts[1].startswith(b"eyJ") and all(len(part) >= 10 for part in parts)
 
 
