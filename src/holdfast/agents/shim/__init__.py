@@ -1,8 +1,9 @@
 """The shim: the small process that owns one command, so that the command outlives the worker that started it.
 
-It is forked by the worker's nursery, which is started as `python -I -S …/agents/shim/__main__.py --nursery <descriptor>`
-by `agents/nursery.py`, with the run folder, its locked shim.lock and what to run. It imports nothing of holdfast but its
-own folder: it must start in a few milliseconds, live for hours, and survive everything that happens to the worker.
+The worker's nursery forks it, with the run folder, its locked shim.lock and what to run; the nursery is started as
+`python -I -S …/agents/shim/__main__.py --nursery <descriptor>` by `agents/nursery.py`. It imports nothing of holdfast
+but its own folder: it must start in a few milliseconds, live for hours, and survive everything that happens to the
+worker.
 
     __main__.py   the entry: finds its own folder, nothing else (it is compiled anew at each start)
     nursery.py    a warm interpreter that forks shims, one a worker: starting Python costs more than all the rest
