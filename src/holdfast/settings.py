@@ -82,10 +82,20 @@ class Settings:
     sandbox_max_processes: int = _setting(4096, "Processes and threads of a confined command; 0 = no limit.", least=0)
     sandbox_cpus: float = _setting(0.0, "CPUs of a confined command; 0 = no limit.", least=0)
 
+    secrets: str = _setting(
+        "*_API_KEY,*_TOKEN,*_SECRET,*_PASSWORD",
+        "Names of the environment variables whose values are secrets, separated by commas; * stands for anything.",
+    )
     journal_max_bytes: int = _setting(
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )
     log_max_bytes: int = _setting(8 << 20, "Output of one step that goes to the database's log.", least=1 << 12)
+    result_max_bytes: int = _setting(
+        16 << 10, "Result of a tool call that a message holds; a longer one goes to the blobs.", least=1024
+    )
+    snapshot_messages: int = _setting(
+        100, "Messages between two automatic snapshots of a conversation; 0 = none.", least=0
+    )
     max_file_bytes: int = _setting(
         1 << 30, "Largest file that a checkpoint keeps; larger ones are skipped.", least=1 << 16
     )
@@ -106,6 +116,11 @@ class Settings:
             if text is not None and each.name not in chosen:
                 chosen[each.name] = _parsed(each.name, str(each.type), text, each.metadata.get("least"))
         return cls(**chosen)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names in `secrets`, one by one."""
+        return tuple(name.strip() for name in self.secrets.split(",") if name.strip())
 
     @property
     def database_url(self) -> str:

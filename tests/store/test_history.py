@@ -1,4 +1,4 @@
-"""Events, logs, gates, metrics, workers, operations and messages on both databases."""
+"""Events, logs, gates, metrics, workers and operations on both databases."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind
 from holdfast.domain.transitions import ApprovalStatus
 from holdfast.errors import ClaimLost, IllegalState, IllegalTransition, NotFound
-from holdfast.store import approvals, events, logs, messages, metrics, operations, tasks, workers
+from holdfast.store import approvals, events, logs, metrics, operations, tasks, workers
 from holdfast.store.faults import ConstraintViolated
 from holdfast.store.logs import NewLine
-from holdfast.store.messages import Message
-from holdfast.store.tables import LogStream, MessageRole, OperationStatus
+from holdfast.store.tables import LogStream, OperationStatus
 from holdfast.store.tables import events as event_table
 
 
@@ -212,32 +211,3 @@ def test_an_operation_is_begun_and_ended_once(world: World) -> None:
         assert operations.open_ones(connection) == ()
         assert operations.list_(connection).items == (done,)
     assert (done.status, done.outcome, done.intent) == (OperationStatus.DONE, {"from": 5}, {"to": 3})
-
-
-def _message(world: World, parent: Message | None, text: str) -> Message:
-    return Message(
-        id=clock.new_id(),
-        plan_id=world.plan.id,
-        task_id=world.task.id,
-        step_id=None,
-        parent_id=parent.id if parent else None,
-        position=parent.position + 1 if parent else 0,
-        role=MessageRole.ASSISTANT,
-        content=text,
-        at=AT,
-        tool_calls=({"id": "1", "name": "edit", "input": {}},),
-    )
-
-
-def test_a_conversation_is_read_from_its_head_and_forks_share_the_trunk(world: World) -> None:
-    trunk = _message(world, None, "one")
-    left, right = _message(world, trunk, "left"), _message(world, trunk, "right")
-    with world.database.transaction() as connection:
-        for message in (trunk, left, right):
-            assert messages.append(connection, message) == message
-            assert messages.append(connection, message) == message
-        assert messages.thread(connection, right.id) == (trunk, right)
-        assert messages.thread(connection, left.id) == (trunk, left)
-        assert len(messages.list_(connection, world.task.id).items) == 3
-        with pytest.raises(ClaimLost):
-            messages.append(connection, _message(world, left, "late"), claim=9)

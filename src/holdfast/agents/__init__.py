@@ -8,6 +8,8 @@ The contract:
 - `state` follows from a lock and a file, never from a time-out. A run whose end nobody saw is `lost`; it is never
   started again in its folder. The caller kills its strays (`kill_strays`), resets, and starts a new run.
 - When a run has ended, its whole process tree is gone; what could not be killed is named in the outcome.
+- No secret is written down: the environment reaches the shim in memory, and what passes is redacted (`Redactor`) before
+  it is recorded, streamed or stored.
 - Records are read from the journal file only, each exactly once and in order; what was cut off is said so in it.
 
 Only this folder talks to processes of agents. `text` is free to import; the rest loads on first use.
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
     from holdfast.agents.bell import follow, kill, stop
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
-    from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, start, state
+    from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, secret_values, start, state
+    from holdfast.agents.shim.redact import Redactor
 
 __all__ = [
     "CommandOutcome",
     "Launch",
     "Lost",
     "Record",
+    "Redactor",
     "RunState",
     "complete",
     "environment",
@@ -39,6 +43,7 @@ __all__ = [
     "kill_strays",
     "read",
     "run_command",
+    "secret_values",
     "start",
     "state",
     "stop",
@@ -49,7 +54,8 @@ _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
     "bell": ("follow", "kill", "stop"),
-    "launch": ("Launch", "Lost", "RunState", "kill_strays", "start", "state"),
+    "launch": ("Launch", "Lost", "RunState", "kill_strays", "secret_values", "start", "state"),
+    "shim.redact": ("Redactor",),
 }
 
 

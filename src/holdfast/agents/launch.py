@@ -20,19 +20,22 @@ import json
 import os
 import select
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from holdfast.agents import journal
 from holdfast.agents.nursery import Nursery
 from holdfast.agents.shim import tree
+from holdfast.agents.shim.redact import Redactor
 from holdfast.errors import HoldfastError, InfraError, UsageError
 from holdfast.failpoints import failpoint
 
 _NURSERY = Nursery()
+SECRET_NAMES = ("*_API_KEY", "*_TOKEN", "*_SECRET", "*_PASSWORD")
 _FLOCK = "hhqqi"
 # The token is there when this worker itself runs inside a run: what it starts belongs to that run too.
 _SHIM_ENVIRONMENT = ("HOLDFAST_FAILPOINT", "HOLDFAST_FAILPOINT_LOG", tree.TOKEN_VARIABLE)
@@ -59,6 +62,7 @@ class RunState(StrEnum):
 class Launch:
     """What to run: either `argv`, or `shell` for /bin/sh. `env` is the whole environment, `token` names the run.
 
+    The values of the variables that `secrets` name (with `*`) are redacted in all that is kept of the run.
     `timeout_seconds` 0 = no limit. `grace_seconds` lie between SIGTERM and SIGKILL, for the whole process tree.
     """
 
@@ -70,6 +74,7 @@ class Launch:
     timeout_seconds: float = 0.0
     grace_seconds: float = 10.0
     journal_max_bytes: int = 64 << 20
+    secrets: tuple[str, ...] = SECRET_NAMES
     stdin: Literal["null", "pipe"] = "null"
 
     def __post_init__(self) -> None:
@@ -93,7 +98,7 @@ def start(folder: Path, launch: Launch) -> None:
                 return
             _record(folder, launch)
             failpoint("launch.recorded")
-            _start_shim(folder, lock)
+            _start_shim(folder, lock, launch)
             failpoint("launch.started")
         finally:
             os.close(lock)
@@ -152,11 +157,21 @@ def of_this_boot(folder: Path) -> bool:
 
 
 def _record(folder: Path, launch: Launch) -> None:
-    """Writes launch.json durably, its folder too."""
+    """Writes launch.json durably, its folder too: a record for people, and the intent; without any secret.
+
+    The shim gets the launch itself in memory. Nobody else needs it: a run is started once, and adopted by its journal.
+    """
+    redactor = Redactor(secret_values(launch.env, launch.secrets))
+    kept = asdict(launch) | {
+        "argv": [redactor.text(word) for word in launch.argv] if launch.argv else None,
+        "shell": redactor.text(launch.shell) if launch.shell else None,
+        "env": sorted(launch.env),
+        "boot": boot_id(),
+    }
     draft = folder / "launch.json.new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(json.dumps({**asdict(launch), "env": dict(launch.env), "boot": boot_id()}).encode())
+        file.write(json.dumps(kept).encode())
         file.flush()
         os.fsync(file.fileno())
     draft.rename(folder / "launch.json")
@@ -168,11 +183,20 @@ def _record(folder: Path, launch: Launch) -> None:
             os.close(descriptor)
 
 
-def _start_shim(folder: Path, lock: int) -> None:
+def secret_values(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Gives those of the variables whose values are secrets, by names in which `*` stands for anything."""
+    patterns = [name.strip() for name in names]
+    return {name: value for name, value in variables.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _start_shim(folder: Path, lock: int, launch: Launch) -> None:
     # The first process prepares, forks the lasting one and ends: its end tells that the shim stands.
     environment = {name: os.environ[name] for name in _SHIM_ENVIRONMENT if name in os.environ}
-    with (folder / "shim.log").open("wb") as log:
-        code = _NURSERY.start(folder, lock, log.fileno(), environment)
+    told = {**asdict(launch), "env": dict(launch.env), "secrets": secret_values(launch.env, launch.secrets)}
+    with (folder / "shim.log").open("wb") as log, open(os.memfd_create("launch"), "w+b") as file:
+        file.write(json.dumps(told).encode())
+        file.seek(0)
+        code = _NURSERY.start(folder, lock, log.fileno(), file.fileno(), environment)
     if code != 0:
         lines = (folder / "shim.log").read_text(errors="replace").strip().splitlines()
         said = lines[-1] if lines else f"it ended with {code}"

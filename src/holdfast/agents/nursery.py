@@ -21,21 +21,22 @@ class Nursery:
         self._control: socket.socket | None = None
         self._environment: Mapping[str, str] = {}
 
-    def start(self, folder: Path, lock: int, log: int, environment: Mapping[str, str]) -> int:
+    def start(self, folder: Path, lock: int, log: int, launch: int, environment: Mapping[str, str]) -> int:
         """Gives the exit code of the shim's first process: 0 = the shim stands.
 
+        `launch` is an open file that says what to run, `log` one for the shim's standard error.
         Raises ConnectionError if the nursery died over it: then the run folder says whether the shim stands.
         """
         with self._lock:
             request = (os.fsencode(folder.absolute()),)
             try:
                 control = self._open(environment)
-                socket.send_fds(control, request, [lock, log])
+                socket.send_fds(control, request, [lock, log, launch])
             except BrokenPipeError:
                 # It was gone before it was asked, so nothing was started.
                 self._close()
                 control = self._open(environment)
-                socket.send_fds(control, request, [lock, log])
+                socket.send_fds(control, request, [lock, log, launch])
             if not (answer := control.recv(1)):
                 self._close()
                 raise ConnectionError("the process that starts shims died")

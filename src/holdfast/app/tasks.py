@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
@@ -21,6 +22,7 @@ from holdfast.store import (
     OperationStatus,
     approvals,
     checkpoints,
+    conversations,
     locks,
     operations,
     plans,
@@ -35,7 +37,7 @@ ANSWER_LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task with its surroundings; its steps and checkpoints newest first."""
+    """A task with its surroundings; its steps and checkpoints newest first, and how far its conversation is."""
 
     task: Task
     plan: Plan
@@ -43,6 +45,7 @@ class TaskView:
     project: Project
     steps: tuple[Step, ...]
     checkpoints: tuple[Checkpoint, ...]
+    conversation: Head
 
     @property
     def place(self) -> Place:
@@ -76,6 +79,7 @@ def _view(connection: Connection, task_id: str) -> TaskView:
         project=projects.get(connection, plan.project_id),
         steps=tuple(reversed(steps.of_task(connection, task_id))),
         checkpoints=tuple(checkpoints.list_(connection, task_id=task_id, limit=1000).items),
+        conversation=conversations.head(connection, Conversation(plan.id, task_id)),
     )
 
 

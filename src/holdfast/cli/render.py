@@ -218,15 +218,13 @@ def diff_lines(unified: str) -> Text:
     """Gives the text of a unified diff, coloured by line."""
     shown = Text()
     for line in block(unified).splitlines():
-        style = ""
-        if line.startswith(("diff ", "+++", "---")):
-            style = "bold"
-        elif line.startswith("@@"):
-            style = "cyan"
-        elif line.startswith("+"):
-            style = "green"
-        elif line.startswith("-"):
-            style = "red"
-        shown.append(f"{line}\n", style=style)
+        shown.append(f"{line}\n", style=diff_line_style(line))
     shown.rstrip()
     return shown
+
+
+def diff_line_style(line: str) -> str:
+    """Gives the style of a line of a unified diff."""
+    if line.startswith(("diff ", "+++", "---")):
+        return "bold"
+    return {"@": "cyan", "+": "green", "-": "red"}.get(line[:1], "")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli.approval_commands import comment_option
+from holdfast.cli.conversation_commands import show as show_conversation
+from holdfast.cli.conversation_commands import view_options
 from holdfast.cli.grammar import dry_run_option, noun, yes_option
 from holdfast.cli.session import Session
 
@@ -50,6 +52,7 @@ def show(session: Session, task: str) -> int:
 
 
 def _show(session: Session, view: TaskView) -> None:
+    from holdfast.cli.chat import head_line
     from holdfast.cli.render import facts, safe, say, show, steps_table, word
     from holdfast.domain.step import state
 
@@ -71,6 +74,7 @@ def _show(session: Session, view: TaskView) -> None:
                 ("  timeout", timeout),
                 ("  branch", found.branch),
                 ("  head", f"T{found.number}@{found.head_checkpoint}" if found.head_checkpoint else ""),
+                ("  messages", head_line(view.conversation)),
                 ("  failure", f"{found.failure}" if found.failure else ""),
                 ("  error", found.error),
             ]
@@ -230,3 +234,11 @@ def diff(session: Session, task: str) -> int:
     with session.house() as house:
         show_diff(session, tasks.changes(house, tasks.find(house, task)))
     return 0
+
+
+@task.verb("conversation", example="holdfast task conversation T4")
+@view_options
+@click.pass_context
+def conversation(context: click.Context, session: Session, **options: object) -> int:
+    """Show the end of a task's conversation, like `conversation show`."""
+    return context.invoke(show_conversation, **options)

@@ -40,12 +40,21 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversation:
+    """Names the conversation of a task, or of the plan's supervisor (`task_id` None)."""
+
+    plan_id: str
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a task's conversation, or of the plan's supervisor (`task_id` None); `position` is its depth.
 
     A message of the role assistant says something, thinks aloud (`thought`) or calls a tool; the result of a call is a
     message of the role tool right after it. `result_blob` is the digest of a result too big for the row, of which
-    `tool_result` then holds the beginning.
+    `tool_result` then holds the beginning. `token_count` 0 = not told. `tokens_so_far` and `cost_so_far` are the sums
+    along its path. Where a message stands (parent, position, sums) is settled when it is stored.
     """
 
     id: str
@@ -66,6 +75,34 @@ class Message:
     is_error: bool = False
     token_count: int = 0
     cost_usd: float = 0.0
+    tokens_so_far: int = 0
+    cost_so_far: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The message that a conversation ends at (None: nothing was said yet), with the sums along its path."""
+
+    message_id: str | None = None
+    message_count: int = 0
+    token_count: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A head that is kept: what a conversation was at one moment, of the same size however long it is."""
+
+    id: str
+    plan_id: str
+    task_id: str | None
+    message_id: str | None
+    kind: SnapshotKind
+    name: str
+    message_count: int
+    token_count: int
+    cost_usd: float
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +118,16 @@ class TokenUsage:
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens + self.cached_tokens + self.thought_tokens
+
+    def then(self, later: TokenUsage) -> TokenUsage:
+        """Gives what is known once `later` was told too: an agent may tell its tokens here and its cost there."""
+        return TokenUsage(
+            later.input_tokens or self.input_tokens,
+            later.output_tokens or self.output_tokens,
+            later.cached_tokens or self.cached_tokens,
+            later.thought_tokens or self.thought_tokens,
+            self.cost_usd if later.cost_usd is None else later.cost_usd,
+        )
 
 
 # -- what a turn tells -----------------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ async def run_check(
         grace_seconds=runtime.settings.stop_grace_seconds,
         journal_max_bytes=runtime.settings.journal_max_bytes,
         token=token,
+        secrets=runtime.settings.secret_names,
     )
     launch = await in_thread(confine.confined, launch, sandbox, runtime.settings, runtime.places, plan, None, folder)
     done = await run_command(folder, launch, on_records=_drop, stop=stop)

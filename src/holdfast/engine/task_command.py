@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from holdfast.agents import CommandOutcome, Launch, Lost, Record, environment, run_command
+from holdfast.agents import (
+    CommandOutcome,
+    Launch,
+    Lost,
+    Record,
+    Redactor,
+    environment,
+    run_command,
+    secret_values,
+)
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.step import Step
@@ -35,13 +44,14 @@ class Script:
 
 
 def configuration(settings: Settings, project: Project, plan: Plan, task: Task) -> dict[str, object]:
-    """Gives what a step keeps of how its task is executed; raises `Unavailable` where no sandbox works."""
+    """Gives what a step keeps of how its task is executed, without secrets; raises `Unavailable` without a sandbox."""
+    redactor = Redactor(secret_values(plan.variables, settings.secret_names))
     return {
         "executor": str(task.executor),
-        "command": fill(task.command, plan.variables),
+        "command": redactor.text(fill(task.command, plan.variables)),
         "shell": "/bin/sh",
         "timeout_seconds": _timeout(settings, task),
-        "verify": [fill(command, plan.variables) for command in task.verify],
+        "verify": [redactor.text(fill(command, plan.variables)) for command in task.verify],
         **confine.described(settings, project),
     }
 
@@ -91,6 +101,7 @@ async def run_script(runtime: Runtime, work: Work, step: Step, script: Script, s
         timeout_seconds=script.timeout_seconds,
         grace_seconds=runtime.settings.stop_grace_seconds,
         journal_max_bytes=runtime.settings.journal_max_bytes,
+        secrets=runtime.settings.secret_names,
         token=step.id,
     )
     launch = await in_thread(

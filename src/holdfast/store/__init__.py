@@ -5,12 +5,12 @@ What this room promises to the rooms above it:
 - `Database.open(url, data=…)` gives a database whose settings were checked and whose schema is this code's.
 - `database.transaction()` and `database.read()` give a connection; the modules of query functions (`plans`, `tasks`,
   `steps`, `checkpoints`, `approvals`, `events`, `logs`, `metrics`, `workers`, `operations`, `iterations`, `edits`,
-  `projects`, `messages`, `blobs`) take it first. Dataclasses of `domain/` go in and come out; each change writes its
-  event with itself.
+  `projects`, `conversations`, `messages`, `snapshots`, `blobs`) take it first. Dataclasses of `domain/` go in and come
+  out; each change writes its event with itself.
 - A change of state is checked by `domain.transitions`, compared with the state it was decided from, and refused if
   that is no longer so. A write of a worker carries its claim and is refused in SQL when another worker has taken over.
 - What is asked for twice is done once: steps by (task, run), checkpoints by (task, number), log lines by journal
-  position, gates by what they are about.
+  position, messages by their ids, gates by what they are about.
 - Every error is one of `holdfast.errors` (see `faults`); a connection used outside `transaction()` and `read()`, as in
   a transaction of the workflow engine, is wrapped in `translated()`.
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from holdfast.store.faults import Conflict, ConstraintViolated, translated
     from holdfast.store.locks import WorkerLock
     from holdfast.store.logs import LogLine, NewLine
-    from holdfast.store.messages import Message
+    from holdfast.store.messages import Source
     from holdfast.store.metrics import Metric
     from holdfast.store.operations import Operation
     from holdfast.store.paging import Page
     from holdfast.store.step_lines import Imported
-    from holdfast.store.tables import LogStream, MessageRole, OperationStatus, WorkerKind
+    from holdfast.store.tables import LogStream, OperationStatus, WorkerKind
     from holdfast.store.workers import Worker
 
 _HOMES = {
@@ -49,14 +49,13 @@ _HOMES = {
     "KeptFile": "holdfast.store.blobs",
     "LogLine": "holdfast.store.logs",
     "LogStream": "holdfast.store.tables",
-    "Message": "holdfast.store.messages",
-    "MessageRole": "holdfast.store.tables",
     "Metric": "holdfast.store.metrics",
     "NewLine": "holdfast.store.logs",
     "Operation": "holdfast.store.operations",
     "OperationStatus": "holdfast.store.tables",
     "Page": "holdfast.store.paging",
     "Problem": "holdfast.store.check",
+    "Source": "holdfast.store.messages",
     "Stats": "holdfast.store.check",
     "Worker": "holdfast.store.workers",
     "WorkerKind": "holdfast.store.tables",
@@ -74,14 +73,13 @@ __all__ = [
     "KeptFile",
     "LogLine",
     "LogStream",
-    "Message",
-    "MessageRole",
     "Metric",
     "NewLine",
     "Operation",
     "OperationStatus",
     "Page",
     "Problem",
+    "Source",
     "Stats",
     "Worker",
     "WorkerKind",

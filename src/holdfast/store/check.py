@@ -10,7 +10,18 @@ from sqlalchemy import Connection, and_, func, select, text
 from holdfast.domain.history import EventType
 from holdfast.domain.transitions import TASK_ENDED, PlanStatus, TaskStatus
 from holdfast.store.database import Database
-from holdfast.store.tables import approvals, checkpoints, events, metadata, phases, plans, projects, steps, tasks
+from holdfast.store.tables import (
+    approvals,
+    checkpoints,
+    events,
+    messages,
+    metadata,
+    phases,
+    plans,
+    projects,
+    steps,
+    tasks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +138,18 @@ def _heads(connection: Connection) -> list[Problem]:
     joined = and_(checkpoints.c.task_id == tasks.c.id, checkpoints.c.number == tasks.c.head_checkpoint)
     query = select(tasks.c.number, tasks.c.head_checkpoint).outerjoin(checkpoints, joined)
     missing = query.where(tasks.c.head_checkpoint > 0, checkpoints.c.id.is_(None))
-    return [
+    found = [
         Problem("head", f"T{number}", f"its head is checkpoint {head}, which does not exist")
         for number, head in connection.execute(missing)
     ]
+    for letter, owner in (("P", plans), ("T", tasks)):
+        said = select(owner.c.number, owner.c.head_message_id).outerjoin(
+            messages, messages.c.id == owner.c.head_message_id
+        )
+        gone = said.where(owner.c.head_message_id.is_not(None), messages.c.id.is_(None))
+        for number, head in connection.execute(gone):
+            found.append(Problem("head", f"{letter}{number}", f"its head is message {head}, which does not exist"))
+    return found
 
 
 def _completed(connection: Connection) -> list[Problem]:

@@ -1,73 +1,192 @@
-"""Messages of conversations: immutable, each with its parent, so that every conversation is a tree."""
+"""Messages of conversations: immutable, each with its parent, so that every conversation is a tree.
+
+Messages that were folded from a journal are stored together with the mark that the fold may begin again at, so that
+none is lost; those that come again have the same ids and are passed over, so that none comes twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 
-from holdfast.errors import IllegalState
-from holdfast.store.paging import Page, limited, page
-from holdfast.store.rows import columns_of, entity, insert_fenced, one
-from holdfast.store.tables import MessageRole, messages
+from holdfast.domain.conversation import Conversation, Head, Message, SnapshotKind, TokenUsage
+from holdfast.domain.transcript import Mark
+from holdfast.errors import IllegalState, UsageError
+from holdfast.failpoints import failpoint
+from holdfast.store import blobs, conversations, snapshots
+from holdfast.store.blobs import Blob
+from holdfast.store.columns import storable
+from holdfast.store.paging import AnyRow, Page, limited
+from holdfast.store.rows import columns_of, entity, one
+from holdfast.store.tables import journals, messages
+
+# What a row keeps of a result that has gone to the blob store.
+BEGINNING_CHARACTERS = 4096
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a task's conversation, or of the plan's supervisor (`task_id` None); `position` is its depth."""
+class Source:
+    """The journal that messages were folded from: a step, and one of its launches."""
 
-    id: str
-    plan_id: str
-    task_id: str | None
-    step_id: str | None
-    parent_id: str | None
-    position: int
-    role: MessageRole
-    content: str
-    at: datetime
-    tool_calls: tuple[Mapping[str, object], ...] = ()
-    tool_name: str | None = None
-    tool_input: Mapping[str, object] | None = None
-    tool_result: str | None = None
-    is_error: bool = False
-    token_count: int = 0
-    cost_usd: float = 0.0
+    step_id: str
+    launch: str
 
 
-def append(connection: Connection, message: Message, *, claim: int | None = None) -> Message:
-    """Stores a message below its parent; the same id again gives the stored one. Fenced by `claim`."""
-    row = connection.execute(select(messages).where(messages.c.id == message.id)).one_or_none()
-    if row is not None:
-        return entity(Message, row, tool_calls=tuple(row.tool_calls))
-    if message.parent_id is not None:
-        parent = get(connection, message.parent_id)
-        if message.position != parent.position + 1:
-            raise IllegalState(f"the message belongs at {parent.position + 1}, after its parent")
-    insert_fenced(connection, messages, columns_of(message), message.task_id, claim)
-    return message
+def mark(connection: Connection, source: Source) -> Mark:
+    """Gives the mark from which the fold of a journal goes on; at the beginning if nothing was taken in."""
+    where = (journals.c.step_id == source.step_id, journals.c.launch == source.launch)
+    row = connection.execute(select(journals.c.last_record, journals.c.usage).where(*where)).one_or_none()
+    if row is None:
+        return Mark()
+    usage: dict[str, Any] = row.usage or {}
+    return Mark(row.last_record, TokenUsage(**usage.get("heard", {})), TokenUsage(**usage.get("counted", {})))
+
+
+def append_all(
+    connection: Connection,
+    conversation: Conversation,
+    new: Sequence[Message],
+    *,
+    actor: str,
+    source: Source | None = None,
+    mark: Mark | None = None,
+    kept: Iterable[Blob] = (),
+    claim: int | None = None,
+    snapshot_every: int = 0,
+) -> Head:
+    """Stores messages below the conversation's head, in their order, and gives the new head; with the journal's mark.
+
+    Messages that are stored already are passed over. `kept` are the blobs of their big results (`keep_big_results`).
+    Every `snapshot_every` messages an automatic snapshot is made (0 = none). Raises `ClaimLost` if `claim` is no
+    longer the task's, `IllegalState` if the journal was taken in further by then; nothing is written then.
+    """
+    before = conversations.head(connection, conversation)
+    placed = _placed(before, _unknown(connection, new))
+    after = head_of(placed[-1]) if placed else before
+    conversations.move_head(connection, conversation, before, after.message_id, claim=claim)
+    for blob in kept:
+        blobs.record(connection, blob)
+    if placed:
+        connection.execute(messages.insert(), [columns_of(message) for message in placed])
+    if source is not None and mark is not None:
+        _move_mark(connection, source, mark)
+    for message in placed:
+        if snapshot_every and (message.position + 1) % snapshot_every == 0:
+            snapshots.add(connection, conversation, SnapshotKind.AUTO, actor=actor, of=head_of(message))
+    return after
+
+
+def head_of(message: Message) -> Head:
+    """Gives the head of a conversation that ends at a stored message."""
+    return Head(message.id, message.position + 1, message.tokens_so_far, message.cost_so_far)
+
+
+_KNOWN = select(messages.c.id).where(messages.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def _unknown(connection: Connection, new: Sequence[Message]) -> list[Message]:
+    ids = list(dict.fromkeys(message.id for message in new))
+    known: set[str] = set()
+    for start in range(0, len(ids), _AT_ONCE):
+        known.update(connection.execute(_KNOWN, {"ids": ids[start : start + _AT_ONCE]}).scalars())
+    return [message for message in new if message.id not in known]
+
+
+def _placed(head: Head, new: Iterable[Message]) -> list[Message]:
+    """Gives the messages one below the other, with the sums along their path."""
+    placed: list[Message] = []
+    for message in new:
+        standing = replace(
+            message,
+            parent_id=head.message_id,
+            position=head.message_count,
+            tokens_so_far=head.token_count + message.token_count,
+            cost_so_far=head.cost_usd + message.cost_usd,
+        )
+        placed.append(standing)
+        head = head_of(standing)
+    return placed
+
+
+def _move_mark(connection: Connection, source: Source, mark: Mark) -> None:
+    usage = {"heard": asdict(mark.heard), "counted": asdict(mark.counted)}
+    values = {"last_record": mark.position, "usage": usage}
+    here = (journals.c.step_id == source.step_id, journals.c.launch == source.launch)
+    forward = journals.c.last_record <= mark.position
+    if connection.execute(update(journals).where(*here, forward).values(**values)).rowcount == 1:
+        return
+    if connection.execute(select(journals.c.last_record).where(*here)).one_or_none() is not None:
+        raise IllegalState(f"the journal {source.launch} was taken in further meanwhile", code="changed_meanwhile")
+    connection.execute(journals.insert().values(step_id=source.step_id, launch=source.launch, **values))
+
+
+def keep_big_results(
+    folder: Path, new: Sequence[Message], limit_bytes: int
+) -> tuple[tuple[Message, ...], tuple[Blob, ...]]:
+    """Puts the results above the limit into the blob store, durable on return; gives the messages with beginnings.
+
+    To be called before the transaction that stores them: a kill in between leaves blobs that nothing names yet.
+    """
+    kept: list[Blob] = []
+    fitting: list[Message] = []
+    for message in new:
+        content = storable(message.tool_result or "").encode()
+        if len(content) <= limit_bytes:
+            fitting.append(message)
+            continue
+        kept.append(blobs.write(folder, content))
+        beginning = (message.tool_result or "")[:BEGINNING_CHARACTERS]
+        fitting.append(replace(message, tool_result=beginning, result_blob=kept[-1].digest))
+    failpoint("store.messages.blobs_kept")
+    return tuple(fitting), tuple(kept)
+
+
+def result_of(folder: Path, message: Message) -> str:
+    """Gives the whole result of a tool call, out of the blob store if it lies there; raises `Corruption`."""
+    if message.result_blob is None:
+        return message.tool_result or ""
+    return blobs.read(folder, message.result_blob).decode()
 
 
 def get(connection: Connection, message_id: str) -> Message:
     """Gives one message; raises `NotFound`."""
-    row = one(connection, select(messages).where(messages.c.id == message_id), "such message")
-    return entity(Message, row, tool_calls=tuple(row.tool_calls))
+    return _entity(one(connection, select(messages).where(messages.c.id == message_id), "such message"))
 
 
-def thread(connection: Connection, head_id: str) -> tuple[Message, ...]:
-    """Gives the conversation that ends at a message, from its first one on."""
-    upward = select(messages.c.id, messages.c.parent_id).where(messages.c.id == head_id).cte(recursive=True)
-    upward = upward.union_all(
-        select(messages.c.id, messages.c.parent_id).join(upward, messages.c.id == upward.c.parent_id)
+def list_(
+    connection: Connection, conversation: Conversation, *, limit: int = 100, cursor: str | None = None
+) -> Page[Message]:
+    """Gives a page of a conversation from its head backwards, or from the message `cursor`: newest first.
+
+    It costs what the page costs, whatever the length of the conversation; pages stay put while messages are added.
+    """
+    start = cursor or conversations.head(connection, conversation).message_id
+    if start is None:
+        return Page((), None)
+    found = walk_back(connection, start, limit)
+    if not found:
+        raise UsageError(f"'{start[:40]}' is not a cursor", hint="use next_cursor of the page before")
+    return Page(found, found[-1].parent_id)
+
+
+def walk_back(connection: Connection, message_id: str, limit: int) -> tuple[Message, ...]:
+    """Gives the last messages of the conversation that ends at `message_id`, newest first; none if it is not there."""
+    columns = (messages.c.id, messages.c.parent_id, messages.c.position)
+    path = select(*columns, messages.c.position.label("end")).where(messages.c.id == message_id).cte(recursive=True)
+    # The bound is part of the walk: a LIMIT outside would let it go on to the first message.
+    path = path.union_all(
+        select(*columns, path.c.end)
+        .join(path, messages.c.id == path.c.parent_id)
+        .where(messages.c.position > path.c.end - limited(limit))
     )
-    query = select(messages).join(upward, messages.c.id == upward.c.id).order_by(messages.c.position)
-    return tuple(entity(Message, row, tool_calls=tuple(row.tool_calls)) for row in connection.execute(query))
+    query = select(messages).join(path, messages.c.id == path.c.id).order_by(messages.c.position.desc())
+    return tuple(_entity(row) for row in connection.execute(query))
 
 
-def list_(connection: Connection, task_id: str, *, after: str = "", limit: int = 100) -> Page[Message]:
-    """Gives all messages of a task in the order of their ids, from the one after id `after`."""
-    query = select(messages).where(messages.c.task_id == task_id, messages.c.id > after).order_by(messages.c.id)
-    rows = connection.execute(query.limit(limited(limit) + 1))
-    found = [entity(Message, row, tool_calls=tuple(row.tool_calls)) for row in rows]
-    return page(found, limit, lambda message: message.id)
+def _entity(row: AnyRow) -> Message:
+    return entity(Message, row, tool_calls=tuple(row.tool_calls))

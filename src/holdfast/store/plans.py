@@ -23,7 +23,9 @@ from holdfast.store.tables import LOCAL_OWNER, phases, plans, projects
 from holdfast.store.tables import events as event_rows
 
 # Columns with rules of their own: `set_status` and `set_stage` write them.
-_GUARDED = frozenset({"id", "number", "owner_id", "project_id", "status", "stage", "pause_reason", "created_at"})
+_GUARDED = frozenset(
+    {"id", "number", "owner_id", "project_id", "status", "stage", "pause_reason", "created_at", "head_message_id"}
+)
 _ENDED = frozenset({PlanStatus.COMPLETED, PlanStatus.FAILED, PlanStatus.CANCELLED})
 
 

@@ -113,6 +113,11 @@ def _budget() -> tuple[Column[float], Column[int], Column[float]]:
     return Column("max_seconds", Float), Column("max_tokens", BigInteger), Column("max_cost_usd", Float)
 
 
+def _head() -> Column[str]:
+    # No foreign key: messages point back here, and a circle of tables can be neither dumped nor loaded in an order.
+    return Column("head_message_id", String(36))
+
+
 owners = Table("owners", metadata, _id(), _text("name"), _time("created_at"))
 
 # The next free short numbers of plans, tasks, approvals and projects: one row each, updated in place.
@@ -169,6 +174,7 @@ plans = Table(
     _time("started_at", null=True),
     _time("ended_at", null=True),
     _text("error", ""),
+    _head(),
     _positive("number"),
     _one_of("status", PlanStatus),
     _one_of("stage", PlanStage),
@@ -227,6 +233,7 @@ tasks = Table(
     Column("claimed_by", String(36), ForeignKey("workers.id")),
     _text("branch", ""),
     _count("head_checkpoint"),
+    _head(),
     _time("retry_at", null=True),
     _flag("approved"),
     Column("failure", Choice(FailureKind)),
@@ -311,6 +318,8 @@ journals = Table(
     _to("steps", key=True),
     Column("launch", String(80), primary_key=True),
     _count("last_record", big=True),
+    # The usage of the agent's session by then: heard of, and put on messages.
+    Column("usage", Json),
 )
 
 messages = Table(
@@ -325,13 +334,17 @@ messages = Table(
     Column("role", Choice(MessageRole), nullable=False),
     _text("content"),
     _time("at"),
+    _flag("thought"),
     Column("tool_calls", Json, nullable=False),
     Column("tool_name", Prose),
     Column("tool_input", Json),
     Column("tool_result", Prose),
+    Column("result_blob", String(64), ForeignKey("blobs.digest")),
     _flag("is_error"),
     _count("token_count", big=True),
     Column("cost_usd", Float, nullable=False, server_default="0"),
+    _count("tokens_so_far", big=True),
+    Column("cost_so_far", Float, nullable=False, server_default="0"),
     _one_of("role", MessageRole),
     Index("ix_messages_task", "task_id", "position", "id"),
     Index("ix_messages_plan", "plan_id", "position", "id"),

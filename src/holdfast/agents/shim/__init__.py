@@ -1,13 +1,15 @@
 """The shim: the small process that owns one command, so that the command outlives the worker that started it.
 
-It is started as `python -I -S …/agents/shim/__main__.py <run folder> <descriptor of the locked shim.lock>` by
-`agents/launch.py` and imports nothing of holdfast but its own folder: it must start in a few milliseconds, live for
-hours, and survive everything that happens to the worker.
+The worker's nursery forks it, with the run folder, its locked shim.lock and what to run; the nursery is started as
+`python -I -S …/agents/shim/__main__.py --nursery <descriptor>` by `agents/nursery.py`. It imports nothing of holdfast
+but its own folder: it must start in a few milliseconds, live for hours, and survive everything that happens to the
+worker.
 
     __main__.py   the entry: finds its own folder, nothing else (it is compiled anew at each start)
     nursery.py    a warm interpreter that forks shims, one a worker: starting Python costs more than all the rest
     run.py        the loop: output to the journal, deadlines, the end of the whole process tree
     ledger.py     writes journal.jsonl: numbered, bounded, never torn in the middle
+    redact.py     takes secrets out of texts and streams (the worker uses it too); discreet.py: the ledger that does
     child.py      fork and exec of the command: own session, dies with the shim
     door.py       the unix socket: who may come in, what a client may ask
     tree.py       finds and signals processes without ever hitting a reused pid (the worker uses it too)
@@ -15,7 +17,7 @@ hours, and survive everything that happens to the worker.
 
 What lies in the run folder (mode 0700):
 
-    launch.json     what to run; written durably by the worker before anything starts
+    launch.json     what is run, without its secrets; written durably by the worker before anything starts
     shim.lock       locked (by open file description) from before the shim exists until it is gone: the proof of life
     journal.jsonl   one record per line; its existence says that the command may have run, `exit` that it ended
     socket          `{"attach": n}` `{"stop": grace}` `{"kill": true}` `{"stdin": text}` `{"close_stdin": true}`

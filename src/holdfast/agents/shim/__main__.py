@@ -1,5 +1,4 @@
-"""Starts a shim, `python -I -S __main__.py <run folder> <lock descriptor>`, or, with `--nursery <descriptor>`, what
-starts many (see `__init__.py` beside it)."""
+"""Starts what starts shims: `python -I -S __main__.py --nursery <descriptor>` (see `__init__.py` beside it)."""
 
 import sys
 
@@ -7,11 +6,6 @@ import sys
 # imported package the rest is read from its cached bytecode, where a script is compiled at every start.
 sys.path.append(__file__.rpartition("/shim/")[0])
 
-if sys.argv[1] == "--nursery":
-    from shim.nursery import serve  # pyright: ignore[reportMissingImports]
+from shim.nursery import serve  # pyright: ignore[reportMissingImports]
 
-    serve(int(sys.argv[2]))
-
-from shim.run import main  # pyright: ignore[reportMissingImports]
-
-main(sys.argv[1], int(sys.argv[2]))
+serve(int(sys.argv[2]))

@@ -9,9 +9,11 @@ import time
 
 from . import lean, tree
 from .child import Child, adopt_orphans, spawn
+from .discreet import DiscreetLedger
 from .door import Client, Door
 from .lean import signal
 from .ledger import Full, Ledger
+from .redact import Redactor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +30,11 @@ _IDLE_SECONDS = 5.0
 _TICK_SECONDS = (0.02, 0.5)
 
 
-def main(folder: str, lock: int) -> NoReturn:
+def main(folder: str, lock: int, launch_file: int) -> NoReturn:
     """Prepares while the worker waits, so that it hears of any failure; then goes on as a detached process."""
     os.set_inheritable(lock, False)
     os.chdir(folder)
-    with open("launch.json", encoding="utf-8") as file:
+    with open(launch_file, encoding="utf-8") as file:
         launch = lean.loads(file.read())
     assert isinstance(launch, dict)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
@@ -40,7 +42,7 @@ def main(folder: str, lock: int) -> NoReturn:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     door = Door()
     lean.failpoint("shim.listening")
-    ledger = Ledger("journal.jsonl", launch["journal_max_bytes"])
+    ledger = DiscreetLedger("journal.jsonl", launch["journal_max_bytes"], Redactor(launch["secrets"]))
     lean.failpoint("shim.journal_made")
     if os.fork() != 0:
         os._exit(0)
