@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,9 +41,13 @@ async def keep(updates: Sequence[Update], position: int) -> None:
 
 async def ask(wanted: PermissionWanted) -> str | None:
     write({"question": wanted.request})
-    while (Path(asked["cwd"]) / "hold").exists():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_for_release)
     return "allow"
+
+
+def wait_for_release() -> None:
+    while (Path(asked["cwd"]) / "hold").exists():
+        time.sleep(0.01)
 
 
 async def next_prompt(opening: Opening) -> str | None:

@@ -67,7 +67,7 @@ def talk(run: Run) -> Talk:
 
 
 def assert_whole(worker: Worker, turns: int = 2) -> None:
-    """What is stored is what the journal tells, once; each thing was said to the agent once; each effect is there once."""
+    """What is stored is what the journal tells; nothing was said to the agent twice; each effect is there once."""
     talk = worker.talk
     records = list(read(talk.run.folder / "journal.jsonl"))
     assert worker.updates() == [repr(update) for update in Dialogue().fold(records)]
@@ -217,8 +217,7 @@ async def test_a_shim_killed_in_mid_turn_leaves_a_lost_session_that_can_be_loade
     first = Talk(make_run())
     turn = [{"say": "up"}, {"run": {"command": "touch running; sleep 1000", "terminal": True}}]
     going = asyncio.ensure_future(first.go(turn))
-    while not (first.run.cwd / "running").exists():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(eventually, (first.run.cwd / "running").exists)
     os.kill(first.run.shim(), signal.SIGKILL)
     lost = await going
     assert lost.reason == "lost"
