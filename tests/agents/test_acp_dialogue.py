@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -63,23 +64,20 @@ messages = st.one_of(
 @st.composite
 def journals(draw: st.DrawFn) -> list[Record]:
     """Gives the records of a session of one turn, its standard output cut anywhere, between characters."""
-    turn = [("stdout", message) for message in draw(st.lists(messages, max_size=12))]
-    pieces: list[tuple[str, str]] = []
-    for kind, message in [*OPENING, *turn, *ENDING]:
-        text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=draw(st.booleans())) + "\n"
-        if kind == "stdin":
-            pieces.append((kind, text))
-            continue
-        cuts = sorted(draw(st.lists(st.integers(1, len(text) - 1), max_size=3, unique=True)))
-        pieces += [(kind, text[i:j]) for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    turn = [("stdout", message) for message in draw(st.lists(messages, max_size=8))]
     joined: list[tuple[str, str]] = []
-    for kind, text in pieces:
-        if joined and kind == joined[-1][0] == "stdout" and draw(st.booleans()):
-            joined[-1] = (kind, joined[-1][1] + text)
-        else:
-            joined.append((kind, text))
+    for kind, message in [*OPENING, *turn, *ENDING]:
+        text = json.dumps({"jsonrpc": "2.0", **message}, ensure_ascii=False) + "\n"
+        if joined and kind == joined[-1][0] == "stdout":
+            text = joined.pop()[1] + text
+        joined.append((kind, text))
+    pieces: list[tuple[str, str]] = []
+    for kind, text in joined:
+        cuts = draw(st.sets(st.integers(1, len(text) - 1), max_size=6)) if kind == "stdout" else set[int]()
+        ends = [0, *sorted(cuts), len(text)]
+        pieces += [(kind, text[i:j]) for i, j in pairwise(ends)]
     pace = draw(st.sampled_from([0.0, 0.01, 1.0]))
-    return [Record(n, 1000.0 + n * pace, kind, {"text": text}) for n, (kind, text) in enumerate(joined, 1)]
+    return [Record(n, 1000.0 + n * pace, kind, {"text": text}) for n, (kind, text) in enumerate(pieces, 1)]
 
 
 def told(updates: list[Update]) -> list[object]:
@@ -114,7 +112,7 @@ def test_workers_that_follow_each_other_hear_every_update_once(records: list[Rec
     stored: list[Update] = []
     position = 0
     while position < len(records):
-        reach = data.draw(st.integers(position, len(records)))
+        reach = data.draw(st.integers(position + 1, len(records)))
         worker = Dialogue(position, SMALL)
         stored += worker.fold(records[:reach])
         position = reach

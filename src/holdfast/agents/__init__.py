@@ -10,6 +10,7 @@ The contract:
 - When a run has ended, its whole process tree is gone; what could not be killed is named in the outcome.
 - Records are read from the journal file only, each exactly once and in order; what was cut off is said so in it.
 
+`acp/` holds sessions with agents that speak ACP, on the same ground; `scripted/` is such an agent, for tests and demos.
 Only this folder talks to processes of agents. `text` is free to import; the rest loads on first use.
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from holdfast.agents.text import strip_control
 
 if TYPE_CHECKING:
-    from holdfast.agents.bell import follow, kill, stop
+    from holdfast.agents.bell import close_input, follow, kill, send, stop, sync
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
     from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, start, state
@@ -32,6 +33,7 @@ __all__ = [
     "Lost",
     "Record",
     "RunState",
+    "close_input",
     "complete",
     "environment",
     "follow",
@@ -39,16 +41,18 @@ __all__ = [
     "kill_strays",
     "read",
     "run_command",
+    "send",
     "start",
     "state",
     "stop",
     "strip_control",
+    "sync",
 ]
 
 _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
-    "bell": ("follow", "kill", "stop"),
+    "bell": ("close_input", "follow", "kill", "send", "stop", "sync"),
     "launch": ("Launch", "Lost", "RunState", "kill_strays", "start", "state"),
 }
 

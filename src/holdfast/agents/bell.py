@@ -84,8 +84,8 @@ async def kill(folder: Path) -> bool:
 async def send(folder: Path, text: str, name: str) -> bool:
     """Writes to the command's standard input, once per `name`, whoever sends it how often. False if nobody can read it.
 
-    On return it is in the journal, and the shim delivers it by itself. Raises StepError if the command does not read,
-    or the journal has no room for it.
+    On return it is in the journal, and the shim delivers it by itself. Waits while the command leaves more than a MiB
+    unread. Raises StepError if the journal has no room for it.
     """
     answer = await _order(folder, {"stdin": text, "id": name})
     refusal = str((answer or {}).get("error", ""))

@@ -23,7 +23,6 @@ DRAIN_SECONDS = 1.0
 # After this long under SIGKILL, what still lives (another user's process, a dead disk) is named and left.
 SURVIVAL_SECONDS = 10.0
 STDIN_PENDING_BYTES = 1 << 20
-STDIN_PENDING_MAX_BYTES = 64 << 20
 STDIN_IDS_MAX = 10_000
 _READ_BYTES = 1 << 16
 _IDLE_SECONDS = 5.0
@@ -346,8 +345,6 @@ class Run:
         if name is None or name not in self._fed:
             if self._child.stdin < 0 or self._stdin_closing:
                 raise ValueError("the command has no open standard input")
-            if len(self._stdin_pending) + len(chunk) > STDIN_PENDING_MAX_BYTES:
-                raise ValueError("the command does not read its standard input")
             if not self._ledger.stdin(chunk, **({} if name is None else {"id": name})):
                 raise ValueError("the journal is full")
             self._stdin_pending += chunk
