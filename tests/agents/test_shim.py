@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from tests.agents.runs import Run, eventually
 
-from holdfast.agents import Record, RunState, follow, kill, read, start, state, stop
+from holdfast.agents import Record, RunState, close_input, follow, kill, read, send, start, state, stop, sync
 from holdfast.agents import shim as shim_package
-from holdfast.errors import ClaimLost
+from holdfast.errors import ClaimLost, StepError, UsageError
 
 ENTRY = Path(shim_package.__file__).with_name("__main__.py")
 
@@ -204,3 +204,62 @@ def test_the_shim_imports_nothing_that_costs(run: Run) -> None:
     )
     told = subprocess.run([sys.executable, "-I", "-S", "-c", probe], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == ""
+
+
+async def test_what_has_an_id_is_delivered_once_whoever_sends_it_how_often(run: Run) -> None:
+    start(run.folder, run.launch("cat", stdin="pipe"))
+    for _ in range(3):
+        assert await send(run.folder, "one\n", "m1")
+    assert await send(run.folder, "two\n", "m2")
+    assert await sync(run.folder)
+    assert await close_input(run.folder)
+    await asyncio.to_thread(eventually, lambda: ended(run))
+    assert output(run) == b"one\ntwo\n"
+    assert [r.fields["id"] for r in records(run) if r.kind == "stdin"] == ["m1", "m2"]
+    assert not await send(run.folder, "three\n", "m3")
+    assert not await sync(run.folder)
+
+
+async def test_nothing_more_is_sent_after_the_end_of_the_input(run: Run) -> None:
+    start(run.folder, run.launch("cat; sleep 1000", stdin="pipe"))
+    assert await send(run.folder, "one\n", "m1")
+    assert await close_input(run.folder)
+    assert not await send(run.folder, "two\n", "m2")
+    assert await kill(run.folder)
+
+
+async def test_a_message_that_the_journal_has_no_room_for_is_not_delivered(run: Run) -> None:
+    start(run.folder, run.launch("cat", stdin="pipe", journal_max_bytes=1 << 16))
+    with pytest.raises(StepError, match="the journal is full"):
+        await send(run.folder, "x" * (1 << 16), "m1")
+    assert await send(run.folder, "small\n", "m2")
+    assert await close_input(run.folder)
+    await asyncio.to_thread(eventually, lambda: ended(run))
+    assert output(run) == b"small\n"
+
+
+async def test_what_a_command_does_not_read_waits_and_does_not_hold_up_a_stop(run: Run) -> None:
+    start(run.folder, run.launch("sleep 1000", stdin="pipe", journal_max_bytes=1 << 30))
+    assert await send(run.folder, "x" * (2 << 20), "m1")
+    waiting = asyncio.ensure_future(send(run.folder, "x" * (2 << 20), "m2"))
+    assert await kill(run.folder)
+    assert not await waiting
+
+
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 1 << 20])
+def test_only_the_rest_of_a_line_that_is_too_long_is_cut(run: Run, size: int) -> None:
+    line = f"head -c {size} /dev/zero | tr '\\0' x; echo"
+    start(run.folder, run.launch(f"echo before; {line}; echo after; {{ {line}; }} >&2", line_max_bytes=1 << 16))
+    eventually(lambda: ended(run))
+    first, middle, last = output(run).splitlines()
+    assert (first, last) == (b"before", b"after")
+    fits = size <= 1 << 16
+    assert (len(middle) == size) if fits else (len(middle) <= 1 << 16)
+    assert [r.kind for r in records(run)].count("cut_line") == (0 if fits else 1)
+    assert records(run)[-1].fields["dropped_bytes"] == size - len(middle)
+    assert len(output(run, "stderr")) == size + 1
+
+
+def test_a_limit_of_lines_that_cannot_be_kept_is_refused(run: Run) -> None:
+    with pytest.raises(UsageError):
+        run.launch("true", line_max_bytes=1000)

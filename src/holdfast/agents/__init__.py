@@ -12,6 +12,7 @@ The contract:
   it is recorded, streamed or stored.
 - Records are read from the journal file only, each exactly once and in order; what was cut off is said so in it.
 
+`acp/` holds sessions with agents that speak ACP, on the same ground; `scripted/` is such an agent, for tests and demos.
 Only this folder talks to processes of agents. `text` is free to import; the rest loads on first use.
 """
 
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from holdfast.agents.text import strip_control
 
 if TYPE_CHECKING:
-    from holdfast.agents.bell import follow, kill, stop
+    from holdfast.agents.bell import close_input, follow, kill, send, stop, sync
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
     from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, secret_values, start, state
@@ -36,6 +37,7 @@ __all__ = [
     "Record",
     "Redactor",
     "RunState",
+    "close_input",
     "complete",
     "environment",
     "follow",
@@ -44,16 +46,18 @@ __all__ = [
     "read",
     "run_command",
     "secret_values",
+    "send",
     "start",
     "state",
     "stop",
     "strip_control",
+    "sync",
 ]
 
 _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
-    "bell": ("follow", "kill", "stop"),
+    "bell": ("close_input", "follow", "kill", "send", "stop", "sync"),
     "launch": ("Launch", "Lost", "RunState", "kill_strays", "secret_values", "start", "state"),
     "shim.redact": ("Redactor",),
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from holdfast.agents import journal
 from holdfast.agents.journal import Record
 from holdfast.agents.launch import Lost, is_held
-from holdfast.errors import ClaimLost, InfraError
+from holdfast.errors import ClaimLost, InfraError, StepError
 
 _RECORDS_AT_ONCE = 200
 _POLL_SECONDS = 0.005
@@ -29,9 +29,12 @@ async def follow(folder: Path, after: int = 0) -> AsyncIterator[Record]:
             yield record
 
 
-async def follow_batches(folder: Path, after: int = 0, *, pace_seconds: float = 0.0) -> AsyncIterator[list[Record]]:
+async def follow_batches(
+    folder: Path, after: int = 0, *, pace_seconds: float = 0.0, name: str = ""
+) -> AsyncIterator[list[Record]]:
     """Gives the records above `after` in lists of at most 200, not more often than the pace unless there are more.
 
+    The `client` record with this `name` tells that all before it has been read and that this process follows now.
     Ends after the exit record. Raises `Lost` if the shim died without one (or the run is absent), ClaimLost if
     another process follows the run now, InfraError if the journal could not be written, Corruption.
     Leaving it, by cancellation too, does not touch the command.
@@ -55,7 +58,9 @@ async def follow_batches(folder: Path, after: int = 0, *, pace_seconds: float = 
                 continue
             if bell is not None:
                 bell.raise_reason(folder)
-            bell = await _attach(folder, after)
+            bell = await _connect(folder)
+            if bell is not None:
+                bell.send({"attach": after, "name": name})
             # What the shim wrote before it died is read once more before the run is called lost.
             dead = bell is None
     finally:
@@ -68,12 +73,35 @@ async def stop(folder: Path, grace_seconds: float) -> bool:
 
     On return the shim has taken the order and will carry it out by itself; the end is in the journal.
     """
-    return await _order(folder, {"stop": grace_seconds})
+    return await _order(folder, {"stop": grace_seconds}) is not None
 
 
 async def kill(folder: Path) -> bool:
     """Asks the shim to kill the whole tree at once. False if no shim lives."""
-    return await _order(folder, {"kill": True})
+    return await _order(folder, {"kill": True}) is not None
+
+
+async def send(folder: Path, text: str, name: str) -> bool:
+    """Writes to the command's standard input, once per `name`, whoever sends it how often. False if nobody can read it.
+
+    On return it is in the journal, and the shim delivers it by itself. Waits while the command leaves more than a MiB
+    unread. Raises StepError if the journal has no room for it.
+    """
+    answer = await _order(folder, {"stdin": text, "id": name})
+    refusal = str((answer or {}).get("error", ""))
+    if refusal and "no open standard input" not in refusal:
+        raise StepError(f"the agent could not be told more: {refusal.removeprefix('bad request: ')}")
+    return answer is not None and not refusal
+
+
+async def close_input(folder: Path) -> bool:
+    """Ends the command's standard input once all that was sent is delivered. False if no shim lives."""
+    return await _order(folder, {"close_stdin": True}) is not None
+
+
+async def sync(folder: Path) -> bool:
+    """Makes the journal durable up to now. False if no shim lives (then the exit record has made it so)."""
+    return await _order(folder, {"sync": True}) is not None
 
 
 class _Bell(asyncio.Protocol):
@@ -130,10 +158,12 @@ class _Bell(asyncio.Protocol):
         assert isinstance(self._transport, asyncio.WriteTransport)
         self._transport.write(json.dumps(request).encode() + b"\n")
 
-    async def answered(self) -> bool:
-        """Waits for the first line from the shim; False if it ended without one."""
-        await self._rung.wait()
-        return bool(self._line)
+    async def answer(self) -> dict[str, object] | None:
+        """Waits for the first line from the shim; None if it ended without one."""
+        while b"\n" not in self._line and not self.closed:
+            self._rung.clear()
+            await self._rung.wait()
+        return json.loads(self._line.splitlines()[0]) if b"\n" in self._line else None
 
     def close(self) -> None:
         self.closed = True
@@ -141,22 +171,17 @@ class _Bell(asyncio.Protocol):
             self._transport.close()
 
 
-async def _attach(folder: Path, after: int) -> _Bell | None:
-    bell = await _connect(folder)
-    if bell is not None:
-        bell.send({"attach": after})
-    return bell
-
-
-async def _order(folder: Path, request: dict[str, object]) -> bool:
+async def _order(folder: Path, request: dict[str, object]) -> dict[str, object] | None:
+    """Gives the shim's answer, None if no shim lives. Asked again where it hung up, so orders can be given twice."""
     while (bell := await _connect(folder)) is not None:
         try:
             bell.send(request)
-            if await bell.answered():
-                return True
+            answer = await bell.answer()
+            if answer is not None:
+                return answer
         finally:
             bell.close()
-    return False
+    return None
 
 
 async def _connect(folder: Path) -> _Bell | None:

@@ -64,6 +64,7 @@ class Launch:
 
     The values of the variables that `secrets` name (with `*`) are redacted in all that is kept of the run.
     `timeout_seconds` 0 = no limit. `grace_seconds` lie between SIGTERM and SIGKILL, for the whole process tree.
+    `line_max_bytes` cuts longer lines of standard output with a marker; 0 = no limit, else at least 64 KiB.
     """
 
     cwd: str
@@ -75,11 +76,14 @@ class Launch:
     grace_seconds: float = 10.0
     journal_max_bytes: int = 64 << 20
     secrets: tuple[str, ...] = SECRET_NAMES
+    line_max_bytes: int = 0
     stdin: Literal["null", "pipe"] = "null"
 
     def __post_init__(self) -> None:
         if (self.argv is None) == (self.shell is None) or self.argv == ():
             raise UsageError("a launch has either argv or shell", hint="Give exactly one of them, not empty.")
+        if 0 < self.line_max_bytes < 1 << 16:
+            raise UsageError("a limit of lines below 64 KiB cannot be kept", hint="Give more, or 0 for none.")
         if not os.path.isabs(self.cwd):
             raise UsageError(f"a command cannot run in the relative folder {self.cwd!r}", hint="Give an absolute path.")
 

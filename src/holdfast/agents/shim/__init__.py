@@ -20,7 +20,8 @@ What lies in the run folder (mode 0700):
     launch.json     what is run, without its secrets; written durably by the worker before anything starts
     shim.lock       locked (by open file description) from before the shim exists until it is gone: the proof of life
     journal.jsonl   one record per line; its existence says that the command may have run, `exit` that it ended
-    socket          `{"attach": n}` `{"stop": grace}` `{"kill": true}` `{"stdin": text}` `{"close_stdin": true}`
+    socket          `{"attach": n, "name": text}` `{"stop": grace}` `{"kill": true}` `{"sync": true}`
+                    `{"stdin": text, "id": text}` (once per id) `{"close_stdin": true}`
     shim.log        the shim's own standard error; empty unless the shim itself failed
 
 The journal file is the only way that output takes: the socket carries requests in, and out only a bell (`{"n": 17}`)

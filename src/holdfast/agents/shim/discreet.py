@@ -9,8 +9,8 @@ from .redact import Redactor, Stream
 class DiscreetLedger(Ledger):
     """Does what a `Ledger` does, without the secrets; what may be the beginning of one waits for what follows."""
 
-    def __init__(self, path: str, limit: int, redactor: Redactor) -> None:
-        super().__init__(path, limit)
+    def __init__(self, path: str, limit: int, line_limit: int, redactor: Redactor) -> None:
+        super().__init__(path, limit, line_limit)
         self._redactor = redactor
         self._open: dict[str, Stream] = {}
 
@@ -18,7 +18,7 @@ class DiscreetLedger(Ledger):
         texts = {name: self._redactor.text(value) for name, value in fields.items() if isinstance(value, str)}
         super().record(kind, **{**fields, **texts})
 
-    def stdin(self, chunk: bytes, **fields: object) -> None:
+    def stdin(self, chunk: bytes, **fields: object) -> bool:
         return super().stdin(self._redactor.content(chunk), **fields)
 
     def stream(self, kind: str, chunk: bytes) -> None:

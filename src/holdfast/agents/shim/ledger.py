@@ -24,12 +24,15 @@ class Ledger:
 
     Beyond the limit the last 16 KiB of output are remembered and written before the exit record: that is where
     a failing command says why. Control records (started, timeout, stopping, truncated, exit) are always written.
+    Where `line_limit` is not 0, the rest of a longer line of standard output is cut with a `cut_line` record.
     """
 
-    def __init__(self, path: str, limit: int) -> None:
+    def __init__(self, path: str, limit: int, line_limit: int = 0) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = 0
         self._limit = limit
+        self._line_limit = line_limit
+        self._line_bytes = 0
         self._partial: dict[str, bytes] = {}
         self._tail: list[tuple[str, bytes]] = []
         self._tail_bytes = 0
@@ -50,15 +53,25 @@ class Ledger:
         """Appends one control record. Raises `Full`."""
         self._append(self._line(kind, fields))
 
-    def stdin(self, chunk: bytes, **fields: object) -> None:
-        """Appends what a client tells the command. Raises `Full`."""
-        if self.truncated:
-            self.dropped_bytes += len(chunk)
-        else:
-            self._bounded("stdin", chunk, fields)
+    def stdin(self, chunk: bytes, **fields: object) -> bool:
+        """Appends what a client tells the command; False if there is no room for the whole of it. Raises `Full`."""
+        line = self._line("stdin", {**fields, **_payload(chunk)})
+        if self.truncated or self._size + len(line) > self._limit:
+            return False
+        self._append(line)
+        return True
+
+    def sync(self) -> None:
+        """Makes what is there durable. Raises `Full`: after a failed sync nothing of it can be trusted."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise Full(f"the journal could not be made durable: {error}") from error
 
     def stream(self, kind: str, chunk: bytes) -> None:
         """Appends what the command said, as text where it is UTF-8. Raises `Full`."""
+        if self._line_limit and kind == "stdout":
+            chunk = self._within_lines(chunk)
         if self.truncated:
             self._drop(kind, chunk)
             return
@@ -91,6 +104,20 @@ class Ledger:
             os.ftruncate(self._file, before)
             raise Full(f"the exit record could not be made durable: {error}") from error
 
+    def _within_lines(self, chunk: bytes) -> bytes:
+        """Gives the chunk without the piece that makes a line too long; only its first line can be (see `Launch`)."""
+        end = chunk.find(b"\n")
+        piece = end if end >= 0 else len(chunk)
+        before, self._line_bytes = self._line_bytes, self._line_bytes + piece
+        if self._line_bytes > self._line_limit:
+            if before <= self._line_limit:
+                self.record("cut_line", limit_bytes=self._line_limit)
+            self.dropped_bytes += piece
+            chunk = chunk[piece:]
+        if end >= 0:
+            self._line_bytes = len(chunk) - chunk.rfind(b"\n") - 1
+        return chunk
+
     def _bounded(self, kind: str, chunk: bytes, fields: dict[str, object]) -> None:
         line = self._line(kind, {**fields, **_payload(chunk)})
         if self._size + len(line) <= self._limit:
@@ -109,8 +136,6 @@ class Ledger:
 
     def _drop(self, kind: str, chunk: bytes) -> None:
         self.dropped_bytes += len(chunk)
-        if kind == "stdin":
-            return
         if self._tail and self._tail[-1][0] == kind:
             chunk = self._forget(-1) + chunk
         chunk = chunk[-TAIL_BYTES:].lstrip(_CONTINUATION_BYTES)

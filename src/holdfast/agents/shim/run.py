@@ -25,6 +25,7 @@ DRAIN_SECONDS = 1.0
 # After this long under SIGKILL, what still lives (another user's process, a dead disk) is named and left.
 SURVIVAL_SECONDS = 10.0
 STDIN_PENDING_BYTES = 1 << 20
+STDIN_IDS_MAX = 10_000
 _READ_BYTES = 1 << 16
 _IDLE_SECONDS = 5.0
 _TICK_SECONDS = (0.02, 0.5)
@@ -42,7 +43,8 @@ def main(folder: str, lock: int, launch_file: int) -> NoReturn:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     door = Door()
     lean.failpoint("shim.listening")
-    ledger = DiscreetLedger("journal.jsonl", launch["journal_max_bytes"], Redactor(launch["secrets"]))
+    limits = launch["journal_max_bytes"], launch["line_max_bytes"]
+    ledger = DiscreetLedger("journal.jsonl", *limits, Redactor(launch["secrets"]))
     lean.failpoint("shim.journal_made")
     if os.fork() != 0:
         os._exit(0)
@@ -63,6 +65,7 @@ class Run:
         self._child = Child(0, -1, -1, -1, None)
         self._stdin_pending = bytearray()
         self._stdin_closing = False
+        self._fed: dict[object, None] = {}
         self._paused: list[Client] = []
         self._began = time.monotonic()
         self._ended: float | None = None
@@ -309,12 +312,12 @@ class Run:
 
     def _obey(self, client: Client, request: dict) -> None:
         match request:
-            case {"attach": int(after)}:
+            case {"attach": int(after), **rest}:
                 previous = self._door.follower
                 self._door.follow(client)
                 if previous is not None and previous is not client:
                     self._dismiss(previous)
-                self._ledger.record("client", pid=client.pid, after=after)
+                self._ledger.record("client", pid=client.pid, after=after, name=str(rest.get("name", "")))
                 client.tell(n=self._ledger.n)
             case {"stop": int() | float() as grace}:
                 self._end("stopped", grace)
@@ -323,22 +326,37 @@ class Run:
                 self._end("stopped", 0.0)
                 client.tell(ok=True)
             case {"stdin": str(text), **rest}:
-                self._feed(text.encode(), rest)
+                self._feed(client, text.encode(), rest.get("id"))
             case {"stdin_base64": str(text), **rest}:
-                self._feed(binascii.a2b_base64(text), rest)
+                self._feed(client, binascii.a2b_base64(text), rest.get("id"))
             case {"close_stdin": True}:
                 self._stdin_closing = True
                 self._expect_stdin()
+                client.tell(ok=True)
+            case {"sync": True}:
+                self._ledger.sync()
+                client.tell(ok=True)
             case _:
                 raise ValueError(f"unknown request: {', '.join(request)}")
 
-    def _feed(self, chunk: bytes, rest: dict) -> None:
-        """Records, then delivers: after a crash the journal says what the command may have been told."""
-        if self._child.stdin < 0 or self._stdin_closing:
-            raise ValueError("the command has no open standard input")
-        self._ledger.stdin(chunk, **({"id": rest["id"]} if "id" in rest else {}))
-        self._stdin_pending += chunk
-        self._expect_stdin()
+    def _feed(self, client: Client, chunk: bytes, name: object) -> None:
+        """Records, then delivers: after a crash the journal says what the command may have been told.
+
+        What has an id is delivered once and always answered. Ids are forgotten after ten thousand others: only a
+        worker that has just died and the one after it can send the same.
+        """
+        if name is None or name not in self._fed:
+            if self._child.stdin < 0 or self._stdin_closing:
+                raise ValueError("the command has no open standard input")
+            if not self._ledger.stdin(chunk, **({} if name is None else {"id": name})):
+                raise ValueError("the journal is full")
+            self._stdin_pending += chunk
+            self._expect_stdin()
+        if name is not None:
+            self._fed[name] = None
+            if len(self._fed) > STDIN_IDS_MAX:
+                del self._fed[next(iter(self._fed))]
+            client.tell(ok=True)
 
     def _expect_stdin(self) -> None:
         if self._child.stdin >= 0 and self._child.stdin not in self._actions:
