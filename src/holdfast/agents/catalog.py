@@ -142,8 +142,8 @@ def parse(text: str, source: str, based_on: Mapping[str, AgentSpec]) -> list[Age
 
 _TEXTS = ("title", "install", "login", "mode", "model", "read_only_mode", "verified", "unverified")
 _LISTS = ("command", "version", "pass_environment", "sessions", "notes")
-_KEYS = (*_TEXTS, *_LISTS, "environment")
-assert {*_KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}
+KEYS = (*_TEXTS, *_LISTS, "environment")
+assert {*KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ def _spec(table: _Table, base: AgentSpec | None) -> AgentSpec:
         raise table.wrong("cannot be the name of an agent", hint="small letters, digits, - and _, 40 at most")
     given: dict[str, Any] = {}
     for key, value in table.value.items():
-        if key not in _KEYS:
-            raise table.wrong(f"has no key {key!r}", did_you_mean(key, _KEYS) or f"keys: {', '.join(_KEYS)}", key)
+        if key not in KEYS:
+            raise table.wrong(f"has no key {key!r}", did_you_mean(key, KEYS) or f"keys: {', '.join(KEYS)}", key)
         given[key] = _checked(table, key, value)
     if base is not None:
         return replace(base, **given)
