@@ -16,9 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from holdfast.agents.acp import Opening, SessionWanted, run_session
-
 from holdfast.agents import Launch
+from holdfast.agents.acp import Opening, SessionWanted, run_session
 from holdfast.domain.conversation import PermissionWanted, Update
 
 

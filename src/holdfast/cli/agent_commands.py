@@ -77,3 +77,37 @@ def show_(session: Session, name: str) -> int:
         ),
     )
     return 0
+
+
+@agent.verb("check", example="holdfast agent check opencode")
+@click.argument("name", metavar="NAME")
+def check_(session: Session, name: str) -> int:
+    """Open a session with an agent and show what it can do.
+
+    No prompt is sent, so it costs nothing; the agent may remember an empty session.
+    """
+    from holdfast.app import agents
+    from holdfast.cli.render import facts, seconds, show, size
+
+    checked = agents.check(session.settings(), name)
+    if session.json:
+        session.document(checked)
+        return 0
+    can = checked.can
+    show(
+        session.out,
+        facts(
+            [
+                ("agent", f"{can.agent or checked.name} {can.version}".strip()),
+                ("program", checked.path),
+                ("goes on with a session", "yes" if can.load or can.resume else "no: it is told what was said before"),
+                ("forks a session", "yes" if can.fork else "no"),
+                ("lists its sessions", "yes" if can.list else "no"),
+                ("modes", ", ".join(mode.id for mode in can.modes)),
+                ("models", ", ".join(model.id for model in can.models)),
+                ("logs in by", ", ".join(method.name for method in can.auth_methods)),
+                ("took", f"{seconds(checked.seconds)}, {size(checked.peak_memory_bytes)} of memory"),
+            ]
+        ),
+    )
+    return 0
