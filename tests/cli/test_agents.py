@@ -63,3 +63,67 @@ def test_an_unknown_agent_is_not_found(here: Program) -> None:
     shown = here("agent", "show", "opncode")
     assert shown.code == 4
     assert "did you mean 'opencode'?" in shown.err
+
+
+SPEAKS = """#!{python}
+import json, os, sys
+if "-V" in sys.argv:
+    sys.exit(print("mine 1.2.3"))
+open("began", "w").close()
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "initialize":
+        can = {{"loadSession": True, "sessionCapabilities": {{"fork": {{}}}}}}
+        told = {{"protocolVersion": 1, "agentCapabilities": can, "agentInfo": {{"name": "mine", "version": "9"}}}}
+    elif asked["method"] == "session/new" and not os.environ.get("KEY"):
+        error = {{"code": -32000, "message": "Authentication required"}}
+        print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "error": error}}), flush=True)
+        continue
+    elif asked["method"] == "session/new":
+        modes = [{{"id": "code", "name": "Code"}}, {{"id": "plan", "name": "Plan"}}]
+        told = {{"sessionId": "s1", "modes": {{"currentModeId": "code", "availableModes": modes}}}}
+    else:
+        sys.exit("nothing else may be asked: " + asked["method"])
+    print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "result": told}}), flush=True)
+"""
+
+
+@pytest.fixture
+def speaking(here: Program) -> Program:
+    """As `here`, where the agent speaks ACP, and takes no prompt."""
+    (here.home / "bin" / "mine").write_text(SPEAKS.format(python=sys.executable), encoding="utf-8")
+    return here
+
+
+def test_a_check_opens_a_session_sends_no_prompt_and_says_what_the_agent_can_do(speaking: Program) -> None:
+    shown = speaking("agent", "check", "mine", "--json")
+    assert shown.code == 0, shown.err
+    can = shown.json["can"]
+    assert (can["version"], can["load"], can["fork"], can["resume"]) == ("9", True, True, False)
+    assert [mode["id"] for mode in can["modes"]] == ["code", "plan"]
+    assert not (speaking.repository / "began").exists()
+    assert "goes on with a session  yes" in speaking("agent", "check", "mine").out
+
+
+def test_a_check_tells_how_to_log_in_where_the_agent_wants_that(speaking: Program) -> None:
+    own = speaking.home / "agents.toml"
+    own.write_text(own.read_text().replace('environment = { KEY = "s3cret" }\n', ""), encoding="utf-8")
+    shown = speaking("agent", "check", "mine")
+    assert shown.code == 5
+    assert "not logged in" in shown.err
+    assert "mine login" in shown.err
+
+
+def test_a_check_of_a_program_that_is_no_agent_says_what_it_did(here: Program) -> None:
+    script = here.home / "bin" / "mine"
+    script.write_text("#!/bin/sh\necho cannot find my configuration >&2\nexit 3\n", encoding="utf-8")
+    shown = here("agent", "check", "mine")
+    assert shown.code == 5
+    assert "exit code 3" in shown.err
+    assert "cannot find my configuration" in shown.err
+
+
+def test_a_check_of_an_agent_that_is_not_here_says_how_to_get_it(here: Program) -> None:
+    shown = here("agent", "check", "opencode")
+    assert shown.code == 5
+    assert "npm install -g opencode-ai" in shown.err
