@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from tests.agents.runs import eventually
 from tests.harness.model_server import ModelServer
 
 from holdfast.agents.shim.tree import carries
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 _WORKER = Path(__file__).with_name("worker_process.py")
 
 
@@ -57,7 +58,8 @@ class RealAgent:
     name: str
     words: tuple[str, ...]
     variables: Callable[[ModelServer], dict[str, str]]
-    forks: bool
+    forks: bool = True
+    tells_usage: bool = True
 
     @property
     def program(self) -> str | None:
@@ -67,9 +69,9 @@ class RealAgent:
 AGENTS = {
     agent.name: agent
     for agent in (
-        RealAgent("opencode", ("opencode", "acp"), _opencode, forks=True),
-        RealAgent("qwen", ("qwen", "--acp"), _qwen, forks=False),
-        RealAgent("claude", ("claude-agent-acp",), _claude, forks=True),
+        RealAgent("opencode", ("opencode", "acp"), _opencode),
+        RealAgent("qwen", ("qwen", "--acp"), _qwen, forks=False, tells_usage=False),
+        RealAgent("claude", ("claude-agent-acp",), _claude),
     )
 }
 
@@ -124,6 +126,13 @@ class Talk:
         self.begin(answer=answer)
         return self.end()
 
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Waits for what the store shows, as long as the worker lives; the patience is for a machine under load."""
+        worker = self.worker
+        assert worker is not None
+        eventually(lambda: condition() or worker.poll() is not None, PATIENCE_SECONDS)
+        assert condition(), "the worker ended before that"
+
     def kill_worker(self) -> None:
         assert self.worker is not None
         self.worker.kill()
@@ -159,7 +168,10 @@ class Talk:
     def tools(self) -> dict[str, dict[str, Any]]:
         """The agent's tool calls by id, each as it was told last: what was told of it laid over each other."""
         calls: dict[str, dict[str, Any]] = {}
-        for update in self.updates("ToolUsed"):
+        found = [update for line in self.lines() for update in line.get("updates", [])]
+        # Some agents tell of a call for the first time when they ask about it.
+        asked = [update["call"] for update in found if update["type"] == "PermissionWanted"]
+        for update in [*asked, *self.updates("ToolUsed")]:
             told = {name: value for name, value in update.items() if value is not None}
             calls[update["id"]] = calls.get(update["id"], {}) | told
         return calls

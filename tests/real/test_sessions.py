@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.agents.runs import eventually
 from tests.harness.model_server import ModelServer, Turn, run, write
 from tests.real.conftest import StartTalk
 from tests.real.real_agents import RealAgent
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_it_asks_edits_and_runs_a_command_and_all_of_it_is_told(
-    talk: StartTalk, model: ModelServer, worktree: Path
+    agent: RealAgent, talk: StartTalk, model: ModelServer, worktree: Path
 ) -> None:
     model.add(
         Turn("I write it.", write(str(worktree / "one.txt"), "one\n")),
@@ -32,7 +31,7 @@ def test_it_asks_edits_and_runs_a_command_and_all_of_it_is_told(
     calls = list(session.tools().values())
     assert [(call["kind"], call["status"]) for call in calls] == [("edit", "completed"), ("execute", "completed")]
     assert [update["reason"] for update in session.updates("TurnEnded")] == ["end_turn"]
-    assert outcome["usage"]["input_tokens"] > 0
+    assert not agent.tells_usage or outcome["usage"]["input_tokens"] > 0
     assert model.requests[-1].text.count("Write one and two.") == 1
 
 
@@ -51,7 +50,7 @@ def test_a_worker_killed_in_mid_turn_is_replaced_and_the_agent_notices_nothing(
     model.add(Turn("I begin something long.", write(str(worktree / "one.txt"), "one\n"), hang=True), Turn(" Finished."))
     session = talk("Do it.")
     session.begin()
-    eventually(lambda: session.said() == "I begin something long.")
+    session.wait_until(lambda: session.said() == "I begin something long.")
     before = {process.pid for process in session.agent()}
     session.kill_worker()
     assert {process.pid for process in session.agent()} == before
@@ -71,7 +70,7 @@ def test_a_question_that_was_open_when_the_worker_was_killed_is_asked_again_and_
     model.add(Turn("I run it.", run("echo once >> once.txt")), Turn(" Finished."))
     session = talk("Do it.")
     session.begin(answer="never")
-    eventually(session.asked)
+    session.wait_until(session.asked)
     session.kill_worker()
     assert not (worktree / "once.txt").exists()
     assert session.go()["reason"] == "end_turn"
@@ -90,7 +89,7 @@ def test_an_agent_killed_in_mid_turn_is_started_again_and_remembers(
     )
     killed = talk("Write one, then two.")
     killed.begin()
-    eventually(lambda: killed.said() == "I write one. And now something long.")
+    killed.wait_until(lambda: killed.said() == "I write one. And now something long.")
     killed.kill_agent()
     outcome = killed.end()
     assert outcome["reason"] == "agent_died", outcome

@@ -10,7 +10,8 @@ The contract:
 - When a run has ended, its whole process tree is gone; what could not be killed is named in the outcome.
 - Records are read from the journal file only, each exactly once and in order; what was cut off is said so in it.
 
-Only this folder talks to processes of agents. `text` is free to import; the rest loads on first use.
+Only this folder talks to processes of agents. `catalog` has the agents that can be named, `acp` the sessions of those
+that speak ACP; `text` is free to import; the rest loads on first use.
 """
 
 from __future__ import annotations
