@@ -30,6 +30,10 @@ def _data_folder() -> Path:
     return Path(platformdirs.user_data_dir("holdfast"))
 
 
+def _agents_file() -> Path:
+    return Path(platformdirs.user_config_dir("holdfast")) / "agents.toml"
+
+
 def _setting(default: Any, description: str, *, least: float | None = None) -> Any:
     return field(default=default, metadata={"description": description, "least": least})
 
@@ -45,6 +49,10 @@ class Settings:
         },
     )
     db: str = _setting("", "Database URL: sqlite:///path or postgresql://…; empty = holdfast.db in the data folder.")
+    agents: Path = field(
+        default_factory=_agents_file,
+        metadata={"description": "Settings file of your own agents, and of what you change in the known ones (TOML)."},
+    )
     backup_on_start: bool = _setting(False, "Back the database up each time a worker starts.")
     backups_kept: int = _setting(10, "Automatic backups kept; the oldest go first.", least=1)
     busy_timeout_seconds: float = _setting(30.0, "How long to wait for a locked SQLite database.", least=0)

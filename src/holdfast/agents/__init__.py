@@ -12,8 +12,9 @@ The contract:
   it is recorded, streamed or stored.
 - Records are read from the journal file only, each exactly once and in order; what was cut off is said so in it.
 
-`acp/` holds sessions with agents that speak ACP, on the same ground; `scripted/` is such an agent, for tests and demos.
-Only this folder talks to processes of agents. `text` is free to import; the rest loads on first use.
+`catalog` has the agents that can be named, `acp/` holds sessions with those that speak ACP, on the same ground;
+`scripted/` is such an agent, for tests and demos. Only this folder talks to processes of agents. `text` is free to
+import; the rest loads on first use.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": (f"{_AT}approval_commands", "List the gates where a person decides."),
     "approve": (f"{_AT}approval_commands", "Approve an open gate."),
     "reject": (f"{_AT}approval_commands", "Reject an open gate."),
+    "agent": (f"{_AT}agent_commands", "Agents: which there are, and what they can do."),
     "db": (f"{_AT}database_commands", "The database: migrate, back up, restore, check, count."),
     "completion": (f"{_AT}completion_commands", "Print the completion script of a shell."),
 }
