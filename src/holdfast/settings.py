@@ -94,6 +94,15 @@ class Settings:
         "*_API_KEY,*_TOKEN,*_SECRET,*_PASSWORD",
         "Names of the environment variables whose values are secrets, separated by commas; * stands for anything.",
     )
+    agent: str = _setting("", "The agent of tasks that name none, in projects that name none.")
+    permissions: str = _setting(
+        "allow-edits",
+        "What agents may do unasked, where neither plan nor project says: ask, allow-edits, allow-all.",
+    )
+    agent_journal_max_bytes: int = _setting(
+        1 << 30, "What passes between Holdfast and one agent's process; beyond it the session fails.", least=1 << 20
+    )
+
     journal_max_bytes: int = _setting(
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )

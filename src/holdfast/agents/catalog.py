@@ -112,12 +112,21 @@ def named(settings: Settings, name: str) -> AgentSpec:
 def find(spec: AgentSpec, environment: Mapping[str, str] | None = None) -> Found | Missing:
     """Looks for the agent's program on the PATH and asks its version; never longer than `VERSION_SECONDS`."""
     variables = os.environ if environment is None else environment
+    place = program(spec, variables)
+    if isinstance(place, Missing):
+        return place
+    return Found(place, _packaged_version(place) or _told_version(str(place), spec, variables))
+
+
+def program(spec: AgentSpec, environment: Mapping[str, str] | None = None) -> Path | Missing:
+    """Looks for the agent's program on the PATH, without running it."""
+    variables = os.environ if environment is None else environment
     # A relative entry of PATH would let a repository supply the agent.
     path = os.pathsep.join(each for each in variables.get("PATH", "").split(os.pathsep) if os.path.isabs(each))
     place = shutil.which(os.path.expanduser(spec.command[0]), path=path)
     if place is None:
         return Missing(spec.install or f"put {spec.command[0]!r} on the PATH, or give its path in the settings file")
-    return Found(Path(place), _packaged_version(Path(place)) or _told_version(place, spec, variables))
+    return Path(place)
 
 
 # -- the files -------------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
-from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, ApprovalStatus, PlanStatus, check
+from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
 from holdfast.engine import confine
+from holdfast.engine.agent_choice import agent_of
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
-from holdfast.errors import IllegalState, InfraError, Unavailable, UsageError
+from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.store import Metric, Page, approvals, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
@@ -94,7 +95,7 @@ def create(
     """
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
     if to_run:
-        refuse_missing_agents(new_tasks)
+        refuse_missing_agents(house, project, new_tasks)
         confine.sandbox_of(house.settings, project)
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
@@ -122,7 +123,7 @@ def preview(
     The critical path and the speed-up are those of tasks that take equally long: nothing is known of them yet.
     """
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
-    refuse_missing_agents(new_tasks)
+    refuse_missing_agents(house, project, new_tasks)
     equal = {task.id: 1.0 for task in new_tasks}
     return Preview(
         plan=plan,
@@ -137,7 +138,8 @@ def preview(
 def execute(house: House, plan_id: str) -> Plan:
     """Starts a draft: its state and its durable driver are written in one transaction."""
     with house.database.read() as connection:
-        refuse_missing_agents(plans.tasks_of(connection, plan_id))
+        project = project_rows.get(connection, plans.get(connection, plan_id).project_id)
+        refuse_missing_agents(house, project, plans.tasks_of(connection, plan_id))
     return _start(house, plan_id, (PlanStatus.DRAFT,), "executed", "it has been started already: holdfast resume")
 
 
@@ -145,7 +147,8 @@ def resume(house: House, plan_id: str) -> Plan:
     """Lets a paused or failed plan go on where it is; one that runs is left alone."""
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
-        refuse_missing_agents(plans.tasks_of(connection, plan_id))
+        project = project_rows.get(connection, plan.project_id)
+        refuse_missing_agents(house, project, plans.tasks_of(connection, plan_id))
     if plan.status in PLAN_EXECUTING:
         plan = _take_back_stop(house, plan_id)
         if plan.status in PLAN_EXECUTING:
@@ -233,16 +236,11 @@ def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | Non
         return plan
 
 
-def refuse_missing_agents(all_tasks: tuple[Task, ...]) -> None:
-    """Raises `Unavailable` if a task needs an agent: this version runs commands."""
-    missing = [task for task in all_tasks if task.executor is Executor.AGENT]
-    if missing:
-        named = missing[0].agent or "an agent"
-        raise Unavailable(
-            f"the task {missing[0].key!r} needs {named}, and no coding agent is available",
-            hint="give the task a `run:` command instead of `instructions:`",
-            code="agent_missing",
-        )
+def refuse_missing_agents(house: House, project: Project, all_tasks: tuple[Task, ...]) -> None:
+    """Raises `Unavailable` if a task that is still to run needs an agent that is not there."""
+    for task in all_tasks:
+        if task.executor is Executor.AGENT and task.status not in TASK_ENDED:
+            agent_of(house.settings, project, task)
 
 
 def refuse_foreign(house: House, project: Project) -> None:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import cast
 
 from holdfast.domain.conversation import PermissionWanted, ToolUsed
+from holdfast.errors import UsageError
 
 EDITS = frozenset({"read", "edit", "delete", "move", "search", "think"})
 
@@ -46,6 +47,36 @@ class Rule:
 
 
 Policy = PolicyWord | tuple[Rule, ...]
+
+
+def policy_of(*sources: object) -> Policy:
+    """Gives the first policy that is set: a word, or a list of mappings, one per rule; raises `UsageError`."""
+    chosen = next((source for source in sources if source not in (None, "", (), [])), PolicyWord.ASK)
+    if isinstance(chosen, str):
+        if chosen not in set(PolicyWord):
+            raise UsageError(f"{chosen!r} is no permission policy", hint=f"one of: {', '.join(PolicyWord)}, or rules")
+        return PolicyWord(chosen)
+    if not isinstance(chosen, Sequence):
+        raise UsageError("permissions are a word or a list of rules", hint=f"the words: {', '.join(PolicyWord)}")
+    return tuple(_rule(given) for given in cast("Sequence[object]", chosen))
+
+
+_RULE_KEYS = ("allow", "reject", "ask")
+
+
+def _rule(given: object) -> Rule:
+    """Reads `{allow: execute, command: "npm *"}`: the verdict with the kind of tool, then what narrows it."""
+    entries: Mapping[str, object] = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {}
+    verdicts = [key for key in _RULE_KEYS if key in entries]
+    unknown = [key for key in entries if key not in (*_RULE_KEYS, "command", "path")]
+    if len(verdicts) != 1 or unknown or not all(isinstance(value, str) for value in entries.values()):
+        raise UsageError(
+            f"{given!r} is no rule of a permission policy",
+            hint="write {allow: KIND}, {reject: KIND} or {ask: KIND} (KIND as execute, edit, fetch or *), "
+            "with command: PATTERN and path: PATTERN where it is narrower",
+        )
+    verdict = verdicts[0]
+    return Rule(Verdict(verdict), str(entries[verdict]), str(entries.get("command", "")), str(entries.get("path", "")))
 
 
 def decide(policy: Policy, call: ToolUsed, worktree: str) -> Verdict:

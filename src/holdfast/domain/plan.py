@@ -116,7 +116,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One gate: a place where a person decides."""
+    """One gate: a place where a person decides. `subject` tells apart what one agent asks."""
 
     id: str
     number: int
@@ -130,4 +130,5 @@ class Approval:
     decided_at: datetime | None = None
     decided_by: str = ""
     comment: str = ""
+    subject: str = ""
     details: Mapping[str, object] = field(default_factory=dict[str, object])

@@ -68,8 +68,8 @@ def task_prompt(
         parts.append("## What was done before\n" + "\n\n".join(_result(result) for result in results))
     if tried:
         parts.append(
-            "## What was tried before\nThis task was tried and failed; the folder is as it was before. Do not repeat "
-            "what did not work.\n" + "\n\n".join(_attempt(each) for each in tried)
+            "## What was tried before\nThis task was tried and failed; the folder is as the last attempt left it. Do "
+            "not repeat what did not work.\n" + "\n\n".join(_attempt(each) for each in tried)
         )
     return "\n\n".join(part for part in parts if part) + "\n"
 

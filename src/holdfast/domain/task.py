@@ -17,7 +17,8 @@ class Executor(StrEnum):
 
 class FailureKind(StrEnum):
     """Why a step failed: by its command, its checks, its time limit, its merge, the loss of its run, its start,
-    or (`internal`) because Holdfast could not do its own part: the worktree, the commit, the checkpoint."""
+    or (`internal`) because Holdfast could not do its own part: the worktree, the commit, the checkpoint.
+    An agent's also by what the agent did (`agent`), by its login, its model's limits, or because it is not there."""
 
     EXIT = "exit"
     VERIFY = "verify"
@@ -26,10 +27,17 @@ class FailureKind(StrEnum):
     LOST = "lost"
     START = "start"
     INTERNAL = "internal"
+    AGENT = "agent"
+    LOGIN = "login"
+    RATE_LIMIT = "rate_limit"
+    MISSING = "missing"
 
 
-# A conflict comes back with each attempt on the same commits; a person (or a retry by hand) decides.
-NEVER_RETRIED = frozenset({FailureKind.MERGE_CONFLICT})
+# These come back with each attempt: a conflict on the same commits, an agent that is not there or not logged in. A
+# person (or a retry by hand) decides.
+NEVER_RETRIED = frozenset({FailureKind.MERGE_CONFLICT, FailureKind.LOGIN, FailureKind.MISSING})
+# An attempt that failed so is not used up: it goes on after the wait.
+NOT_COUNTED = frozenset({FailureKind.RATE_LIMIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,11 @@ def after_failure(
     """Gives what a task becomes after its attempt failed: retrying and from when, or failed.
 
     The wait doubles with each attempt; `jitter` in [0, 1) takes up to half of it away, so that tasks that failed
-    together do not come back together.
+    together do not come back together. What an overloaded model costs is no attempt: it is waited out, ever longer.
     """
-    if not task.retryable or failure in NEVER_RETRIED or task.attempt >= task.max_attempts:
+    counted = failure not in NOT_COUNTED
+    if counted and (not task.retryable or failure in NEVER_RETRIED or task.attempt >= task.max_attempts):
         return TaskStatus.FAILED, None
-    wait = min(rule.base_seconds * 2 ** max(0, task.attempt - 1), rule.max_seconds)
+    tries = task.attempt if counted else task.run
+    wait = min(rule.base_seconds * 2 ** min(max(0, tries - 1), 30), rule.max_seconds)
     return TaskStatus.RETRYING, now + timedelta(seconds=wait * (1 - jitter / 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from holdfast.agents.acp import Opening
 from holdfast.domain.conversation import Conversation, Message, MessageRole
@@ -26,11 +27,11 @@ TOLD_AGAIN_MESSAGES = 400
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
-    """Gives the prompt of the agent's one turn; None once it has had it. The session is on the step before it is sent."""
+    """Gives the prompt of the agent's one turn, None once it has had it; the step knows the session first."""
     if opening.turn > 0:
         return None
     with runtime.database.transaction() as connection:
-        now = steps.get_by_id(connection, step.id)
+        now = steps.lock(connection, step.id)
         session = {**_session(now), "id": opening.session_id}
         steps.set_fields(connection, step.id, claim=work.claim, details={**now.details, "session": session})
         goes_on = bool(_session(now).get("launch")) or session_before(connection, now) != ""
@@ -44,7 +45,7 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
 
 def _session(step: Step) -> Mapping[str, object]:
     kept = step.details.get("session")
-    return kept if isinstance(kept, Mapping) else {}
+    return cast("Mapping[str, object]", kept) if isinstance(kept, Mapping) else {}
 
 
 def _head(connection: Connection, work: Work) -> str | None:

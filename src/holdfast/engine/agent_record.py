@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from holdfast import clock
 from holdfast.domain.conversation import Conversation, Heard, Message, Update
+from holdfast.domain.history import EventType
 from holdfast.domain.step import Step
 from holdfast.domain.transcript import Folded, Mark, Transcript
-from holdfast import clock
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, events, messages, steps
-from holdfast.domain.history import EventType
 
 
 def conversation_of(work: Work) -> Conversation:
@@ -60,7 +60,7 @@ class Recorder:
                 mark=folded.mark,
                 kept=kept,
                 claim=self.work.claim,
-                snapshot_every=settings.snapshot_every,
+                snapshot_every=settings.snapshot_messages,
             )
             self._tell(connection, new)
             self._count(connection)

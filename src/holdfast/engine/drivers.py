@@ -30,6 +30,7 @@ class Drivers:
         self._lock = threading.Lock()
         self._bells: dict[str, Bell] = {}
         self._at_hand: dict[str, set[str]] = {}
+        self._listeners: dict[str, list[Bell]] = {}
 
     def enter(self, plan_id: str) -> Bell:
         """Gives the bell of a driver that begins to work in the running event loop."""
@@ -99,6 +100,24 @@ class Drivers:
             bell = self._bells.get(plan_id)
             if bell is not None and wakes > bell.heard:
                 self._ring(bell)
+            for listener in self._listeners.get(plan_id, ()):
+                if wakes > listener.heard:
+                    listener.heard = wakes
+                    listener.loop.call_soon_threadsafe(listener.sound.set)
+
+    @contextmanager
+    def news(self, plan_id: str) -> Generator[asyncio.Event]:
+        """Gives an event that is set whenever somebody has woken the plan's driver, and once at the beginning."""
+        listener = Bell(asyncio.get_running_loop(), heard=-1)
+        with self._lock:
+            self._listeners.setdefault(plan_id, []).append(listener)
+        try:
+            yield listener.sound
+        finally:
+            with self._lock:
+                self._listeners[plan_id].remove(listener)
+                if not self._listeners[plan_id]:
+                    del self._listeners[plan_id]
 
     def _ring(self, bell: Bell | None) -> None:
         if bell is not None and not bell.rung:

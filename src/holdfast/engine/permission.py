@@ -33,20 +33,20 @@ class Asker:
 
     async def ask(self, wanted: PermissionWanted) -> str | None:
         """Gives the id of the option that is chosen, None where the question is not answered any more."""
-        policy = permissions.policy_of(self.runtime.settings.permissions, self.work.project.settings, self.work.plan)
+        policy = permissions.policy_of(self.work.project.settings.get("permissions"), self.runtime.settings.permissions)
         verdict = permissions.decide(policy, wanted.call, self.runtime.workspaces.path(self.work.place))
         if verdict is not Verdict.ASK:
             return permissions.option(wanted, allow=verdict is Verdict.ALLOW)
         gate = await in_thread(self._open, wanted)
         failpoint("engine.permission.asked")
-        with self.runtime.news(self.work.plan.id) as news:
+        with self.runtime.drivers.news(self.work.plan.id) as news:
             while gate.status is ApprovalStatus.OPEN:
                 await news.wait()
                 news.clear()
                 gate = await in_thread(self._look, gate.id)
         if gate.status is ApprovalStatus.CANCELLED:
             return None
-        return permissions.option(wanted, allow=gate.status is ApprovalStatus.APPROVED, always=gate.details.get("always") is True)
+        return permissions.option(wanted, allow=gate.status is ApprovalStatus.APPROVED)
 
     def _open(self, wanted: PermissionWanted) -> Approval:
         subject = f"{self.step.id}/{self.launch}/{wanted.request}"

@@ -21,7 +21,7 @@ from holdfast.domain import readiness
 from holdfast.domain.budget import Budget, Usage
 from holdfast.domain.plan import Approval, ApprovalKind, Plan, Project
 from holdfast.domain.stages import Enter, Finish, Implement, OpenGate, Verify, next_stage
-from holdfast.domain.task import Task
+from holdfast.domain.task import NOT_COUNTED, Task
 from holdfast.domain.transitions import (
     PLAN_EXECUTING,
     TASK_ENDED,
@@ -396,7 +396,7 @@ def queue_task(connection: Connection, runtime: Runtime, task: Task) -> None:
 
     A kill between the two leaves it queued without a workflow; `recovery.reconcile` frees it.
     """
-    stopped = task.status in (TaskStatus.PAUSED, TaskStatus.INTERRUPTED)
+    stopped = task.status in (TaskStatus.PAUSED, TaskStatus.INTERRUPTED) or task.failure in NOT_COUNTED
     attempt = max(1, task.attempt if stopped else task.attempt + 1)
     tasks.set_status(
         connection,

@@ -1,13 +1,15 @@
 """Runs an agent task: one session over ACP in the task's worktree, its conversation stored as it is told.
 
-What becomes of an agent when its worker or it itself dies (design section 4): alive, it is adopted and notices nothing;
-ended meanwhile, its journal is read to the end; dead in mid-turn, it is started again in the same step, with its session
-loaded where it can be, else with the recorded conversation as its first prompt. The worktree stays as it was left.
+What becomes of an agent when its worker or it itself dies (design section 4): alive, it is adopted and notices
+nothing; ended meanwhile, its journal is read to the end; dead in mid-turn, it is started again in the same step, with
+its session loaded where it can be, else with the recorded conversation as its first prompt. The worktree stays as it
+was left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,13 +20,14 @@ from holdfast.domain.plan import Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
 from holdfast.engine import agent_prompt, confine, permission, task_command
+from holdfast.engine.agent_choice import agent_name, agent_of
 from holdfast.engine.agent_record import Recorder, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Outcome, Work
-from holdfast.errors import NotFound, UsageError
+from holdfast.errors import NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
-from holdfast.store import approvals, events, steps
+from holdfast.store import Connection, approvals, events, steps
 
 # An agent that dies in mid-turn is started again this often in one step; one that was lost with its shim or the machine
 # as often as a command.
@@ -71,11 +74,6 @@ def configuration(settings: Settings, project: Project, task: Task) -> dict[str,
     return {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
 
 
-def agent_name(settings: Settings, project: Project, task: Task) -> str:
-    """Gives the agent of a task: its own, else its project's, else that of the settings."""
-    return task.agent or str(project.settings.get("agent", "")) or settings.agent
-
-
 async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:
     """Gives the outcome of the agent's session and, if it ended well, of the task's checks in their order."""
     refused = await in_thread(refusal, runtime, work)
@@ -97,15 +95,11 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
 
 
 def refusal(runtime: Runtime, work: Work) -> Outcome | None:
-    """Gives the outcome of a task whose agent is unknown or not installed; no attempt would change that."""
-    name = agent_name(runtime.settings, work.project, work.task)
+    """Gives the outcome of a task whose agent is not there; no attempt would change that."""
     try:
-        spec = catalog.named(runtime.settings, name)
-    except (NotFound, UsageError) as error:
+        agent_of(runtime.settings, work.project, work.task)
+    except (Unavailable, UsageError) as error:
         return _failed(FailureKind.MISSING, f"{error.message} ({error.hint})" if error.hint else error.message)
-    place = catalog.program(spec)
-    if isinstance(place, catalog.Missing):
-        return _failed(FailureKind.MISSING, f"the agent {name!r} is not installed ({place.hint})")
     return None
 
 
@@ -115,13 +109,13 @@ async def hold_session(
     """Starts or adopts the agent's process of this launch, and talks to it until it has ended."""
     settings = runtime.settings
     session = Session.of(step)
-    spec = catalog.named(settings, agent_name(settings, work.project, work.task))
+    spec = agent_of(settings, work.project, work.task)
     sandbox = confine.recorded(settings, step.agent_config)
     folder = runtime.places.run(step.id, session.name)
     plain = Launch(
         argv=spec.command,
         cwd=runtime.workspaces.path(work.place),
-        env=task_command.command_environment(settings, work, step) | spec.variables(runtime.environment),
+        env=task_command.command_environment(settings, work, step) | spec.variables(os.environ),
         timeout_seconds=work.task.timeout_seconds or settings.default_timeout_seconds,
         grace_seconds=settings.stop_grace_seconds,
         journal_max_bytes=settings.agent_journal_max_bytes,
@@ -201,7 +195,7 @@ def check_again(runtime: Runtime, work: Work, step: Step) -> Step:
 
 
 def _restarted(
-    connection: steps.Connection, runtime: Runtime, work: Work, step: Step, session: Session, told: dict[str, object]
+    connection: Connection, runtime: Runtime, work: Work, step: Step, session: Session, told: dict[str, object]
 ) -> Step:
     kept = {"launch": session.launch, "id": session.id, "deaths": session.deaths}
     details = {**step.details, "session": kept}

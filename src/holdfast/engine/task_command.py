@@ -179,8 +179,7 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
     """Puts the worktree back to where the step began, so that its command can run again in the same step."""
     confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     failpoint("engine.restart.strays_killed")
-    if step.restarts >= MAX_RESTARTS:
-        raise StepError(f"the run of step {step.number} was lost {step.restarts} times", code="lost")
+    refuse_restart(step)
     vault = runtime.workspaces.vault(work.project)
     with runtime.workspaces.worktree(work.place) as worktree:
         worktree.snapshot(full=True)
@@ -201,6 +200,12 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
             data={"step": step.number, "restart": step.restarts + 1},
         )
         return restarted
+
+
+def refuse_restart(step: Step) -> None:
+    """Raises `StepError` where a step's run was lost too often to be the machine's doing."""
+    if step.restarts >= MAX_RESTARTS:
+        raise StepError(f"the run of step {step.number} was lost {step.restarts} times", code="lost")
 
 
 def command_environment(settings: Settings, work: Work, step: Step) -> dict[str, str]:

@@ -20,7 +20,7 @@ from holdfast.domain.plan import PhaseMode, Plan
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
-from holdfast.engine import confine, task_command
+from holdfast.engine import confine, task_agent, task_command
 from holdfast.engine.queues import RUN_TASK, task_workflow_id
 from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
@@ -36,7 +36,7 @@ from holdfast.engine.work import (
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, KeptFile, checkpoints, metrics, plans, steps, tasks
+from holdfast.store import Connection, KeptFile, approvals, checkpoints, metrics, plans, steps, tasks
 from holdfast.vcs import Change, Vault, Worktree, measure
 
 
@@ -145,6 +145,8 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     if work.begun is not None:
         return Ready(work, work.begun)
     configuration = task_command.configuration(runtime.settings, work.project, work.plan, work.task)
+    if work.task.executor is Executor.AGENT:
+        configuration |= task_agent.configuration(runtime.settings, work.project, work.task)
     work = give_branch(runtime, work)
     vault = runtime.workspaces.vault(work.project)
     head = vault.head(work.place.branch)
@@ -242,11 +244,12 @@ def begin(
 
 
 async def execute(runtime: Runtime, work: Work, step: Step) -> Outcome:
-    """Runs the task's command and checks, or adopts them where they run already."""
+    """Runs the task's command or agent and its checks, or adopts them where they run already."""
     with runtime.execution(work.plan.id, work.task.id) as stop:
         keeper = asyncio.create_task(_keep_checkpoints(runtime, work, step))
         try:
-            return await task_command.run(runtime, work, step, stop)
+            executor = task_command if work.task.executor is Executor.COMMAND else task_agent
+            return await executor.run(runtime, work, step, stop)
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -331,6 +334,8 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         files_changed=ending.change.files,
         bytes_changed=ending.change.bytes,
     )
+    # What its agent still asked for, nobody needs to decide.
+    approvals.cancel_open(connection, plan_id=plan.id, task_id=work.task.id, actor=runtime.actor)
     move_task(connection, runtime, work, plan, ended)
     seconds = (ended.ended_at - ended.started_at).total_seconds() if ended.ended_at else 0.0
     measured = {
@@ -340,6 +345,8 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         "files_changed": (float(ended.files_changed), ""),
         "bytes_changed": (float(ended.bytes_changed), "B"),
         "restarts": (float(ended.restarts), ""),
+        "tokens": (float(ended.tokens), ""),
+        "cost": (ended.cost_usd, "USD"),
     }
     metrics.add_all(connection, plan.id, ended.id, measured)
     runtime.wake(connection, plan)

@@ -30,13 +30,21 @@ def open(
     actor: str,
     phase_id: str | None = None,
     task_id: str | None = None,
+    subject: str = "",
     details: Mapping[str, object] | None = None,
 ) -> Approval:
-    """Gives the open gate of that kind for the plan, phase or task, made now if there is none."""
+    """Gives the gate of that id, or the open one of that kind and subject for the plan, phase or task; else a new one.
+
+    A gate with a subject that was decided is given back as it was decided: the same question has one answer.
+    """
+    known = connection.execute(select(approvals).where(approvals.c.id == id)).one_or_none()
+    if known is not None:
+        return entity(Approval, known)
     same = select(approvals).where(
         approvals.c.plan_id == plan_id,
         approvals.c.kind == kind,
         approvals.c.status == ApprovalStatus.OPEN,
+        approvals.c.subject == subject,
         approvals.c.phase_id.is_(None) if phase_id is None else approvals.c.phase_id == phase_id,
         approvals.c.task_id.is_(None) if task_id is None else approvals.c.task_id == task_id,
     )
@@ -55,6 +63,7 @@ def open(
         "title": title,
         "phase_id": phase_id,
         "task_id": task_id,
+        "subject": subject,
         "opened_at": clock.now(),
         "details": details or {},
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any, cast
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, update
 
 from holdfast import clock
 from holdfast.domain.budget import Usage
+from holdfast.domain.conversation import TokenUsage
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step, state
 from holdfast.domain.task import FailureKind
@@ -166,6 +169,28 @@ def set_fields(connection: Connection, step_id: str, *, claim: int | None = None
     if row is None:
         raise claim_lost(connection, step.task_id, claim or 0)
     return entity(Step, row)
+
+
+def lock(connection: Connection, step_id: str) -> Step:
+    """Gives the step and keeps others from changing it until the transaction ends."""
+    query = select(steps).where(steps.c.id == step_id).with_for_update(key_share=True)
+    return entity(Step, one(connection, query, "such step"))
+
+
+def use(connection: Connection, step_id: str, launch: str, used: TokenUsage, *, claim: int | None = None) -> Step:
+    """Keeps what the agent of one launch has told that it used so far; the step's sums are those of its launches."""
+    step = lock(connection, step_id)
+    before = cast("Mapping[str, Mapping[str, Any]]", step.details.get("usage") or {})
+    usage = {**before, launch: asdict(used)}
+    each = [TokenUsage(**told) for told in usage.values()]
+    return set_fields(
+        connection,
+        step_id,
+        claim=claim,
+        details={**step.details, "usage": usage},
+        tokens=sum(one.total_tokens for one in each),
+        cost_usd=sum(one.cost_usd or 0.0 for one in each),
+    )
 
 
 def deactivate(connection: Connection, step_id: str, *, actor: str) -> Step:

@@ -209,7 +209,7 @@ def _tables() -> None:
         sa.Column("ended_at", Moment(), nullable=True),
         sa.CheckConstraint("executor IN ('agent', 'command')", name=op.f("ck_tasks_executor")),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')",
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing')",
             name=op.f("ck_tasks_failure"),
         ),
         sa.CheckConstraint(
@@ -236,6 +236,7 @@ def _tables() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), server_default="", nullable=False),
         sa.Column("phase_id", sa.String(length=36), nullable=True),
         sa.Column("task_id", sa.String(length=36), nullable=True),
         sa.Column("opened_at", Moment(), nullable=False),
@@ -305,7 +306,7 @@ def _tables() -> None:
         sa.Column("bytes_changed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("details", Json(), nullable=False),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal')",
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing')",
             name=op.f("ck_steps_failure"),
         ),
         sa.CheckConstraint("ended_at IS NOT NULL OR exit_code IS NULL", name=op.f("ck_steps_exit_has_end")),
@@ -529,7 +530,7 @@ def _tables() -> None:
     # Not `create_index`: an index on an expression.
     op.execute(
         "CREATE UNIQUE INDEX uq_approvals_open ON approvals "
-        "(plan_id, kind, coalesce(phase_id, ''), coalesce(task_id, '')) WHERE status = 'open'"
+        "(plan_id, kind, coalesce(phase_id, ''), coalesce(task_id, ''), subject) WHERE status = 'open'"
     )
     op.execute("CREATE UNIQUE INDEX uq_metrics_name ON metrics (plan_id, coalesce(step_id, ''), name)")
 
