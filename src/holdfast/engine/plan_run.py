@@ -21,7 +21,7 @@ from holdfast.domain import readiness
 from holdfast.domain.budget import Budget, Usage
 from holdfast.domain.plan import Approval, ApprovalKind, Plan, Project
 from holdfast.domain.stages import Enter, Finish, Implement, OpenGate, Verify, next_stage
-from holdfast.domain.task import NOT_COUNTED, Task
+from holdfast.domain.task import NOT_COUNTED, Executor, Task
 from holdfast.domain.transitions import (
     PLAN_EXECUTING,
     TASK_ENDED,
@@ -308,7 +308,7 @@ def turn_after(
     """Says what to start and how long to wait after a decision; None = there is more to decide at once."""
     match actions:
         case [readiness.Wait(until, gates)]:
-            settle_waiting(connection, runtime, plan, waits=bool(gates) and not busy(state))
+            settle_waiting(connection, runtime, plan, waits=waits_for_people(connection, state, gates))
             return waiting(seconds_until(until))
         case [*_, readiness.QueueTask()]:
             # A decision that queues is complete: what it left out waits for one of these tasks, or for its time.
@@ -325,8 +325,14 @@ def seconds_until(moment: datetime | None) -> float:
     return LONGEST_WAIT_SECONDS if moment is None else (moment - clock.now()).total_seconds()
 
 
-def busy(state: readiness.PlanState) -> bool:
-    return any(task.status in readiness.BUSY for task in state.tasks)
+def waits_for_people(connection: Connection, state: readiness.PlanState, gates: tuple[str, ...]) -> bool:
+    """Tells whether only a person can let the plan go on: every task that runs has asked, or none runs and one would."""
+    busy = {task.id: task for task in state.tasks if task.status in readiness.BUSY}
+    if not busy:
+        return bool(gates)
+    if any(task.executor is Executor.COMMAND for task in busy.values()):
+        return False
+    return busy.keys() <= approvals.asking(connection, state.plan.id)
 
 
 def settle_waiting(connection: Connection, runtime: Runtime, plan: Plan, *, waits: bool) -> None:

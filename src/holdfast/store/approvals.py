@@ -145,6 +145,16 @@ def latest(
     return None if row is None else entity(Approval, row)
 
 
+def asking(connection: Connection, plan_id: str) -> set[str]:
+    """Gives the ids of a plan's tasks whose agents wait for a permission."""
+    query = select(approvals.c.task_id).where(
+        approvals.c.plan_id == plan_id,
+        approvals.c.status == ApprovalStatus.OPEN,
+        approvals.c.kind == ApprovalKind.PERMISSION,
+    )
+    return set(connection.execute(query).scalars())
+
+
 def cancel_open(connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None) -> None:
     """Closes the gates of a plan (or of one task) that nobody needs to decide any more."""
     query = select(approvals).where(approvals.c.plan_id == plan_id, approvals.c.status == ApprovalStatus.OPEN)
