@@ -326,7 +326,7 @@ def seconds_until(moment: datetime | None) -> float:
 
 
 def waits_for_people(connection: Connection, state: readiness.PlanState, gates: tuple[str, ...]) -> bool:
-    """Tells whether only a person can let the plan go on: every task that runs has asked, or none runs and one would."""
+    """Tells whether only a person can let the plan go on: all tasks that run have asked, or none runs and one would."""
     busy = {task.id: task for task in state.tasks if task.status in readiness.BUSY}
     if not busy:
         return bool(gates)
