@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from holdfast import clock
-from holdfast.app import plans as plan_verbs
 from holdfast.app import projects
 from holdfast.app.wire import House
 from holdfast.domain.edits import Change, Outline, changes, check, revised
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import PlanFile, from_domain, read_values, render, values
 from holdfast.domain.task import Task
-from holdfast.domain.transitions import PLAN_EXECUTING, PlanStatus
+from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.domain.words import slug
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import Connection, Page, iterations, plans, tasks
@@ -218,9 +217,6 @@ def _decided(now: Outline, make: Make, base_commit: str) -> tuple[Edited, Outlin
     then = revised(now, file, ids=clock.new_id, base_commit=base_commit, renamed=renamed)
     changed = changes(now, then)
     check(now, then, changed)
-    if now.plan.status is not PlanStatus.DRAFT:
-        touched = {change.id for change in changed}
-        plan_verbs.refuse_missing_agents(tuple(task for task in then.tasks if task.id in touched))
     return Edited(then.plan, changed, _render(now), _render(then), None), then
 
 
