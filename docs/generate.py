@@ -142,7 +142,7 @@ def settings_page() -> str:
                 "Made of `src/holdfast/settings.py` by `docs/generate.py`.",
                 "",
                 "Each is an environment variable; `--data` and `--db` on a command line win over the first two.",
-                "There is no configuration file but that of your own [agents](agents.md).",
+                "There is no configuration file but those of your own [agents](agents.md) and of [prices](planning.md).",
                 "A value that cannot be one stops the command with exit code 2.",
                 "",
                 "| variable | default | meaning |",
@@ -162,6 +162,8 @@ def _default(name: str, value: object) -> str:
             return "the system's folder for user data (Linux: `~/.local/share/holdfast`)"
         case None if name == "agents":
             return "`agents.toml` in the system's folder for settings (Linux: `~/.config/holdfast/`)"
+        case None if name == "prices":
+            return "`prices.toml` in the system's folder for settings (Linux: `~/.config/holdfast/`)"
         case "":
             return "empty"
         case bool():

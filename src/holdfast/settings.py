@@ -34,6 +34,10 @@ def _agents_file() -> Path:
     return Path(platformdirs.user_config_dir("holdfast")) / "agents.toml"
 
 
+def _price_file() -> Path:
+    return Path(platformdirs.user_config_dir("holdfast")) / "prices.toml"
+
+
 def _setting(default: Any, description: str, *, least: float | None = None) -> Any:
     return field(default=default, metadata={"description": description, "least": least})
 
@@ -101,6 +105,18 @@ class Settings:
     )
     agent_journal_max_bytes: int = _setting(
         1 << 30, "What passes between Holdfast and one agent's process; beyond it the session fails.", least=1 << 20
+    )
+
+    prices: Path = field(
+        default_factory=_price_file,
+        metadata={"description": "TOML file with prices of models that win over those that ship; need not exist."},
+    )
+    planner_model: str = _setting("", "Model that drafts plans: provider:name, e.g. anthropic:claude-opus-5.")
+    planner_base_url: str = _setting("", "Address of the planner's model server; empty = the provider's own.")
+    planner_timeout_seconds: float = _setting(300.0, "Longest wait for one answer of the planner's model.", least=1)
+    planner_max_tokens: int = _setting(16_000, "Longest answer of the planner's model, in tokens.", least=256)
+    planner_context_characters: int = _setting(
+        60_000, "Most characters of the project that the planner is told.", least=1000
     )
 
     journal_max_bytes: int = _setting(

@@ -101,11 +101,16 @@ def parallel_groups(phases: Sequence[Phase], tasks: Sequence[Task]) -> tuple[tup
 def speedup(phases: Sequence[Phase], tasks: Sequence[Task], seconds: Mapping[str, float], max_parallel: int) -> float:
     """Estimates how many times faster the plan is than its tasks one after another; 1.0 where nothing can be said."""
     one_by_one = sum(max(0.0, seconds.get(task.id, 0.0)) for task in tasks)
-    length = sum(
+    length = elapsed(phases, tasks, seconds, max_parallel)
+    return one_by_one / length if length > 0 else 1.0
+
+
+def elapsed(phases: Sequence[Phase], tasks: Sequence[Task], seconds: Mapping[str, float], max_parallel: int) -> float:
+    """Gives how long the plan lasts from its start to its end if each task takes exactly its seconds."""
+    return sum(
         _phase_seconds(phase, [task for task in tasks if task.phase_id == phase.id], seconds, max_parallel)
         for phase in phases
     )
-    return one_by_one / length if length > 0 else 1.0
 
 
 def _phase_seconds(phase: Phase, tasks: Sequence[Task], seconds: Mapping[str, float], max_parallel: int) -> float:

@@ -24,6 +24,16 @@ def render(planfile: PlanFile, *, keys: bool = False) -> str:
     return "".join(f"{line}\n" for line in _plan(planfile, keys))
 
 
+def render_phase(phase: PhaseSpec) -> str:
+    """Gives one phase as it stands in a plan file's list, every key written."""
+    return "".join(f"{line.removeprefix('  ')}\n" for line in _item(_phase(phase, True)))
+
+
+def render_task(task: TaskSpec) -> str:
+    """Gives one task as it stands in a phase's list, its key written."""
+    return "".join(f"{line.removeprefix('  ')}\n" for line in _item(_task(task, True)))
+
+
 def flow(values: Mapping[str, object]) -> str:
     """Gives plain values (texts, numbers, lists, mappings) as YAML in one line."""
     return _escaped(json.dumps(values, ensure_ascii=False))
