@@ -15,6 +15,7 @@ from __future__ import annotations
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
 from holdfast.vcs.git import GitDiskError, GitError
+from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.refs import RefMoved
 from holdfast.vcs.repository import RepositoryState, inspect, resolve
@@ -36,8 +37,11 @@ __all__ = [
     "Snapshot",
     "Vault",
     "Worktree",
+    "contents_at",
     "diff",
+    "files_at",
     "inspect",
     "measure",
+    "mentions",
     "resolve",
 ]
