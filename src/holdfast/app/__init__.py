@@ -5,6 +5,7 @@
     projects.py   init, find the project of a folder
     plans.py      create, execute, pause, resume, cancel, export, merge
     edits.py      change a plan that exists: its fields, phases and tasks
+    planning.py   generate, review, apply, revert, estimate
     tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
     approvals.py  the gates and their decisions
     steps.py      list, show, compare, log, export, import

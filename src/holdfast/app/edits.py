@@ -12,7 +12,7 @@ from holdfast.app import projects
 from holdfast.app.wire import House
 from holdfast.domain.edits import Change, Outline, changes, check, revised
 from holdfast.domain.plan import Plan
-from holdfast.domain.planfile import PlanFile, from_domain, read_values, render, values
+from holdfast.domain.planfile import PlanFile, from_domain, parse, read_values, render, values
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.domain.words import slug
@@ -176,6 +176,28 @@ def remove_task(house: House, task_id: str, *, dry_run: bool = False) -> Edited:
     return _change(house, task.plan_id, "task rm", change, dry_run=dry_run)
 
 
+def revise(
+    house: House,
+    plan_id: str,
+    change: Callable[[PlanFile], PlanFile],
+    *,
+    kind: str,
+    told: Mapping[str, object],
+    renamed: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+) -> Edited:
+    """Makes the plan what `change` makes of it as it is at that moment; the result is read by the rules of a file.
+
+    The iteration is of that kind and keeps what is `told` beside what every edit keeps. `renamed` holds the present
+    key of each task that gets a new one.
+    """
+
+    def make(now: Outline) -> tuple[PlanFile, Mapping[str, str]]:
+        return parse(render(change(_file(now)), keys=True), source="plan"), renamed or {}
+
+    return _edit(house, plan_id, f"plan {kind}", make, base="", dry_run=dry_run, kind=kind, told=told)
+
+
 Make = Callable[[Outline], tuple[PlanFile, Mapping[str, str]]]
 
 
@@ -199,7 +221,17 @@ def _change(
     return _edit(house, plan_id, by, make, base=base, dry_run=dry_run)
 
 
-def _edit(house: House, plan_id: str, by: str, make: Make, *, base: str, dry_run: bool) -> Edited:
+def _edit(
+    house: House,
+    plan_id: str,
+    by: str,
+    make: Make,
+    *,
+    base: str,
+    dry_run: bool,
+    kind: str = "edit",
+    told: Mapping[str, object] | None = None,
+) -> Edited:
     commit = _commit(house, plan_id, base) if base else ""
     if dry_run:
         with house.database.read() as connection:
@@ -208,7 +240,8 @@ def _edit(house: House, plan_id: str, by: str, make: Make, *, base: str, dry_run
     with house.database.transaction() as connection:
         now = edit_rows.outline(connection, plans.lock(connection, plan_id))
         edited, then = _decided(now, make, commit)
-        return _written(connection, house, now, then, edited, by) if edited.changes else edited
+        told = {"by": by, **(told or {})}
+        return _written(connection, house, now, then, edited, kind, told) if edited.changes else edited
 
 
 def _decided(now: Outline, make: Make, base_commit: str) -> tuple[Edited, Outline]:
@@ -220,16 +253,24 @@ def _decided(now: Outline, make: Make, base_commit: str) -> tuple[Edited, Outlin
     return Edited(then.plan, changed, _render(now), _render(then), None), then
 
 
-def _written(connection: Connection, house: House, now: Outline, then: Outline, edited: Edited, by: str) -> Edited:
+def _written(
+    connection: Connection,
+    house: House,
+    now: Outline,
+    then: Outline,
+    edited: Edited,
+    kind: str,
+    told: Mapping[str, object],
+) -> Edited:
     """Writes an edit with its events and its iteration, and lets the plan's driver see it, in one transaction."""
     plan = edit_rows.apply(connection, now, then, edited.changes, actor=house.actor)
     content = {
-        "by": by,
+        **told,
         "before": edited.before,
         "after": edited.after,
         "changes": [asdict(change) for change in edited.changes],
     }
-    iteration = iterations.add(connection, plan.id, "edit", house.actor, content)
+    iteration = iterations.add(connection, plan.id, kind, house.actor, content)
     if plan.status in PLAN_EXECUTING:
         house.engine.wake_plan(connection, plan.id, plan.run)
     return replace(edited, plan=plan, iteration=iteration.number)

@@ -23,7 +23,7 @@ from holdfast.engine.agent_choice import agent_of
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, UsageError
-from holdfast.store import Metric, Page, approvals, metrics, plans, steps, tasks
+from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
 
@@ -88,10 +88,12 @@ def create(
     base: str = "",
     variables: Mapping[str, str] | None = None,
     to_run: bool = False,
+    drafted: Mapping[str, object] | None = None,
 ) -> Plan:
     """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs.
 
-    With `to_run` it is refused, and nothing stored, if it cannot be executed as it is.
+    With `to_run` it is refused, and nothing stored, if it cannot be executed as it is. `drafted` tells how the planner
+    came to it; it becomes the plan's first iteration.
     """
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
     if to_run:
@@ -99,6 +101,8 @@ def create(
         confine.sandbox_of(house.settings, project)
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
+        if drafted is not None:
+            iterations.add(connection, stored.id, "generate", house.actor, drafted)
     return stored
 
 

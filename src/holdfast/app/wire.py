@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.engine.places import Places, open_places
+from holdfast.errors import Unavailable
 from holdfast.settings import Settings, settings
 from holdfast.store import Database
 
 if TYPE_CHECKING:
     from holdfast.engine.queues import Engine
     from holdfast.engine.workspace import Workspaces
+    from holdfast.planner import Drafter
 
 
 @dataclass(slots=True)
@@ -67,6 +69,33 @@ def open_house(given: Settings | None = None, *, actor: str = "", migrate: bool 
         yield house
     finally:
         house.close()
+
+
+def drafter(house: House, *, model: str = "", agent: str = "") -> Drafter:
+    """Gives who drafts and reviews plans: that model, or that agent in a mode that only reads, or else the settings'.
+
+    Raises `Unavailable` where there is none.
+    """
+    chosen = house.settings
+    if agent:
+        raise Unavailable(
+            f"the agent {agent!r} cannot draft plans", hint="name a model with --model", code="agent_missing"
+        )
+    if not (model or chosen.planner_model):
+        raise Unavailable(
+            "no model is set to draft plans with",
+            hint="name one: --model anthropic:claude-opus-5, or HOLDFAST_PLANNER_MODEL; its key is read from the "
+            "environment, e.g. ANTHROPIC_API_KEY",
+            code="planner_missing",
+        )
+    from holdfast.planner import ModelDrafter
+
+    return ModelDrafter(
+        model or chosen.planner_model,
+        base_url=chosen.planner_base_url,
+        timeout_seconds=chosen.planner_timeout_seconds,
+        max_tokens=chosen.planner_max_tokens,
+    )
 
 
 def login() -> str:

@@ -15,11 +15,23 @@ if TYPE_CHECKING:
     from holdfast.app.plans import Preview
     from holdfast.app.wire import House
 
+_PLANNING = "holdfast.cli.planning_commands"
+# Loaded when they are called: the editor, and what drafts plans.
+LAZY = {
+    "edit": ("holdfast.cli.plan_edit_commands", "Change a plan, in your editor or by options."),
+    "generate": (_PLANNING, "Draft a plan for a request in plain words."),
+    "review": (_PLANNING, "Ask for suggestions how to make a plan better."),
+    "apply": (_PLANNING, "Carry out suggestions of a review, all of them or none."),
+    "iterations": (_PLANNING, "Show how a plan came to be as it is, newest first."),
+    "revert": (_PLANNING, "Take the change of one iteration back."),
+    "estimate": (_PLANNING, "Tell what is left of a plan will probably take: time, tokens, cost."),
+}
+
 plan = noun(
     "plan",
     help="Plans: make, edit, list, start, stop, decide, take the result.",
     example="holdfast plan list",
-    lazy={"edit": ("holdfast.cli.plan_edit_commands", "Change a plan, in your editor or by options.")},
+    lazy=LAZY,
 )
 plan_argument = click.argument("plan", metavar="PLAN")
 comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")

@@ -11,7 +11,7 @@ _AT = "holdfast.cli."
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": (f"{_AT}project_commands", "Register a git repository as a project."),
-    "run": (f"{_AT}run_commands", "Run a plan file and show its progress."),
+    "run": (f"{_AT}run_commands", "Run a plan file, or a plan drafted for a request, and show its progress."),
     "resume": (f"{_AT}run_commands", "Go on with what was interrupted or paused."),
     "status": (f"{_AT}status_commands", "Show unfinished plans, open gates and workers, or one plan."),
     "watch": (f"{_AT}run_commands", "Watch a plan that another process works on."),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli.grammar import dry_run_option, pairs, project_option, verb
+from holdfast.cli.grammar import dry_run_option, pairs, project_option, verb, yes_option
+from holdfast.cli.planning_commands import Wishes, drafted, drafter_options, gate_option, show_draft
 from holdfast.cli.session import Session
+from holdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from holdfast.app.wire import House
@@ -22,26 +24,37 @@ detach_option = click.option("--detach", is_flag=True, help="Only start it; a wo
     example="""
     holdfast run plan.yaml
     holdfast run plan.yaml --var VERSION=1.2 --base main --wait
+    holdfast run "Add rate limiting to the API" --gate result
     """,
 )
-@click.argument("file", metavar="PLAN.yaml", type=click.Path(path_type=Path))
+@click.argument("what", metavar="PLAN.yaml|REQUEST")
 @project_option
 @click.option("--base", default="", metavar="REF", help="Branch or commit to start from (default: the checkout's).")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable of the plan; repeatable.")
+@gate_option
+@drafter_options
+@yes_option
 @detach_option
 @wait_option
 @dry_run_option
 def run(
     session: Session,
-    file: Path,
+    what: str,
     project: str,
     base: str,
     variables: tuple[str, ...],
+    gates: tuple[str, ...],
+    model: str,
+    agent: str,
+    yes: bool,
     detach: bool,
     wait: bool,
     dry_run: bool,
 ) -> int:
-    """Run a plan file and show its progress.
+    """Run a plan file, or a plan drafted for a request, and show its progress.
+
+    What names no file and has more than one word is a request: a plan is drafted for it (see `holdfast plan generate`),
+    shown, and run if you agree.
 
     The plan works on a branch and in a worktree of its own: your checkout is not touched. Ctrl-C pauses it and lets
     running tasks finish, a second one stops them at once, a third one leaves; `holdfast resume` goes on in each case.
@@ -49,9 +62,15 @@ def run(
     from holdfast.app import history, plans, projects
 
     given = pairs(variables)
+    if is_request(what):
+        if given:
+            raise click.UsageError("--var is for plan files")
+        return _run_request(session, what, Wishes(project, base, gates, model, agent), yes, detach, wait, dry_run)
+    if gates or model or agent:
+        raise click.UsageError("--gate, --model and --agent are for a request; a plan file names its gates itself")
     with session.house() as house:
         found = projects.find(house, project, Path.cwd())
-        read = plans.read_file(house, file)
+        read = plans.read_file(house, Path(what))
         if dry_run:
             from holdfast.cli.plan_commands import show_preview
 
@@ -63,6 +82,39 @@ def run(
             session.note(note)
         if projects.unconfined(house, found):
             session.note("no sandbox: the plan's commands run as you, unconfined")
+        plans.execute(house, plan.id)
+        if detach:
+            return started(session, house, plan.id)
+        from holdfast.cli.follow import work_on
+
+        return work_on(session, house, [plan.id], wait=wait, since=since)
+
+
+def is_request(words: str) -> bool:
+    """Tells a request in plain words from the path of a plan file."""
+    return len(words.split()) > 1 and not words.endswith((".yaml", ".yml")) and not Path(words).exists()
+
+
+def _run_request(
+    session: Session, request: str, wishes: Wishes, yes: bool, detach: bool, wait: bool, dry_run: bool
+) -> int:
+    """Drafts a plan, shows it, asks, and runs it."""
+    from holdfast.app import history, plans
+    from holdfast.cli.consent import consents
+
+    if not (yes or dry_run or session.interactive):
+        deed = "draft a plan and run it"
+        raise UsageError(f"this would {deed}", hint="say --yes to do it, --dry-run to look only", code="needs_yes")
+    with session.house() as house:
+        since = history.last_event(house)
+        made = drafted(session, house, request, wishes, dry_run=dry_run)
+        if not session.json or dry_run:
+            show_draft(session, made)
+        if made.plan is None:
+            return 0
+        plan = made.plan
+        if not consents(session, f"run P{plan.number} {plan.title}", yes=yes, dry_run=False):
+            return 0
         plans.execute(house, plan.id)
         if detach:
             return started(session, house, plan.id)
@@ -125,7 +177,6 @@ def _to_resume(session: Session, house: House, reference: str, everything: bool)
     from holdfast.app import execution, plans
     from holdfast.cli.render import safe
     from holdfast.domain.transitions import PlanStatus
-    from holdfast.errors import UsageError
 
     cut = execution.interrupted(house)
     for view in cut:

@@ -1,4 +1,4 @@
-"""Iterations: how a plan came to be as it is, one row per edit, with what is needed to take it back."""
+"""Iterations: how a plan came to be as it is, one row per generation, review, edit and so on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from holdfast import clock
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import columns_of, entity
+from holdfast.store.rows import columns_of, entity, one
 from holdfast.store.tables import iterations
 
 
@@ -34,6 +34,19 @@ def add(connection: Connection, plan_id: str, kind: str, author: str, content: M
     made = Iteration(clock.new_id(), number, plan_id, kind, author, content, clock.now())
     connection.execute(iterations.insert().values(**columns_of(made)))
     return made
+
+
+def get(connection: Connection, plan_id: str, number: int) -> Iteration:
+    """Gives one iteration of a plan; raises `NotFound`."""
+    query = select(iterations).where(iterations.c.plan_id == plan_id, iterations.c.number == number)
+    return entity(Iteration, one(connection, query, f"iteration {number} of this plan"))
+
+
+def newest(connection: Connection, plan_id: str, kind: str) -> Iteration | None:
+    """Gives the newest iteration of that kind, None if the plan has none."""
+    query = select(iterations).where(iterations.c.plan_id == plan_id, iterations.c.kind == kind)
+    row = connection.execute(query.order_by(iterations.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else entity(Iteration, row)
 
 
 def list_(connection: Connection, plan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Iteration]:
