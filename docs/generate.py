@@ -142,7 +142,7 @@ def settings_page() -> str:
                 "Made of `src/holdfast/settings.py` by `docs/generate.py`.",
                 "",
                 "Each is an environment variable; `--data` and `--db` on a command line win over the first two.",
-                "There is no configuration file but those of your own [agents](agents.md) and of [prices](planning.md).",
+                "There are no configuration files but those of [agents](agents.md) and of [prices](planning.md).",
                 "A value that cannot be one stops the command with exit code 2.",
                 "",
                 "| variable | default | meaning |",
