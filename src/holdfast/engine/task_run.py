@@ -36,7 +36,7 @@ from holdfast.engine.work import (
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, KeptFile, approvals, checkpoints, metrics, plans, steps, tasks
+from holdfast.store import Connection, KeptFile, approvals, checkpoints, metrics, plans, steps, tasks, translated
 from holdfast.vcs import Change, Vault, Worktree, measure
 
 
@@ -53,7 +53,7 @@ async def run_task(plan_id: str, task_id: str, run: int) -> None:
 
 async def start(plan_id: str, task_id: str, run: int) -> None:
     """Starts the workflow of a queued task in this worker; doing it twice starts it once."""
-    with SetWorkflowID(task_workflow_id(task_id, run)):
+    with translated(), SetWorkflowID(task_workflow_id(task_id, run)):
         await DBOS.start_workflow_async(run_task, plan_id, task_id, run)
 
 
