@@ -18,7 +18,8 @@ from tests.agents.talks import EVERYTHING, Talk
 from holdfast.agents import RunState, kill_strays, read, state
 from holdfast.agents.acp import SessionWanted
 from holdfast.agents.acp.dialogue import Dialogue
-from holdfast.domain.conversation import Prompted, TurnEnded
+from holdfast.domain.conversation import PermissionWanted, Prompted, TurnEnded
+from holdfast.errors import ClaimLost
 
 WORKER = Path(__file__).with_name("session_process.py")
 
@@ -248,3 +249,48 @@ async def test_an_agent_that_leaves_children_behind_leaves_none(run: Run) -> Non
     ended = await talk.go([{"leave_children": 2}, {"crash": {"code": 0}}])
     assert (ended.reason, ended.exit_code) == ("agent_died", 0)
     assert run.processes() == []
+
+
+async def test_an_agent_killed_while_it_waits_for_an_answer_takes_its_question_along(run: Run) -> None:
+    talk = Talk(run)
+    asked, withdrawn = asyncio.Event(), asyncio.Event()
+
+    async def ask(wanted: PermissionWanted) -> str | None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            withdrawn.set()
+        return None
+
+    talk.ask = ask  # type: ignore[method-assign]
+    going = asyncio.ensure_future(talk.go([{"ask": {"title": "May I?"}}]))
+    await asked.wait()
+    for pid in run.processes():
+        os.kill(pid, signal.SIGKILL)
+    ended = await going
+    assert (ended.reason, ended.signal) == ("agent_died", 9)
+    assert withdrawn.is_set()
+
+
+async def test_an_agent_killed_while_its_terminal_runs_leaves_no_process(run: Run) -> None:
+    talk = Talk(run)
+    going = asyncio.ensure_future(talk.go([{"run": {"command": "echo $$ > pid; sleep 1000", "terminal": True}}]))
+    await asyncio.to_thread(eventually, (run.cwd / "pid").exists)
+    (agent,) = (record for record in read(run.folder / "journal.jsonl") if record.kind == "started")
+    os.kill(int(str(agent.fields["pid"])), signal.SIGKILL)
+    assert (await going).reason == "agent_died"
+    assert run.processes() == []
+
+
+async def test_a_worker_that_was_replaced_stops_working_on_the_session(run: Run) -> None:
+    first, second = Talk(run), Talk(run)
+    turn = [{"say": "up "}, {"await": "go"}, {"append": {"path": "own", "text": "once\n"}}]
+    replaced = asyncio.ensure_future(first.go(turn))
+    await first.heard.wait()
+    going = asyncio.ensure_future(second.go(turn))
+    with pytest.raises(ClaimLost):
+        await replaced
+    (run.cwd / "go").touch()
+    assert (await going).reason == "end_turn"
+    assert (second.said(), second.file("own")) == ("up ", "once\n")

@@ -152,20 +152,23 @@ class _Worker:
         await self._tell(to_the_end=True)
 
     async def _take(self, records: list[Record]) -> bool:
-        """Folds the records; says whether what they tell cannot wait."""
+        """Folds the records, and tells what makes a batch; says whether what they tell cannot wait."""
         open_before = set(self._dialogue.open)
-        updates = self._dialogue.fold(records)
-        self._pending += updates
-        self._pending_characters += sum(len(str(record.fields.get("text", ""))) for record in records)
-        ended = any(isinstance(update, TurnEnded) for update in updates)
-        if ended:
-            await sync(self._folder)
-            failpoint("session.turn_ended")
+        ended = False
+        for record in records:
+            updates = self._dialogue.fold([record])
+            self._pending += updates
+            self._pending_characters += len(str(record.fields.get("text", "")))
+            if any(isinstance(update, TurnEnded) for update in updates):
+                ended = True
+                await sync(self._folder)
+                failpoint("session.turn_ended")
+            if len(self._pending) >= UPDATES_AT_ONCE or self._pending_characters >= CHARACTERS_AT_ONCE:
+                await self._tell()
         self._moved.set()
         self._moved = asyncio.Event()
         self._unsaid.set()
-        full = len(self._pending) >= UPDATES_AT_ONCE or self._pending_characters >= CHARACTERS_AT_ONCE
-        return full or ended or not open_before.issuperset(self._dialogue.open)
+        return ended or not open_before.issuperset(self._dialogue.open)
 
     async def _tell(self, *, to_the_end: bool = False) -> None:
         async with self._telling:
