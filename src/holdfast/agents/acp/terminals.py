@@ -20,12 +20,14 @@ from holdfast.agents.acp.dialogue import terminal_number
 from holdfast.agents.acp.files import Files, Refused
 from holdfast.agents.acp.terms import Limits
 from holdfast.agents.acp.wire import INVALID_PARAMS, RESOURCE_NOT_FOUND, RpcError
-from holdfast.agents.bell import follow_batches, kill
+from holdfast.agents.bell import follow_batches, stop
 from holdfast.agents.journal import Record
 from holdfast.agents.launch import Launch, Lost, RunState, start, state
 from holdfast.failpoints import failpoint
 
 FOLDER = "terminals"
+# Between TERM and KILL: what stands between us and the command (a container engine) has to hear the TERM.
+GRACE_SECONDS = 2.0
 
 
 class Terminals:
@@ -83,8 +85,8 @@ class Terminals:
         return await asyncio.shield(self._waits[number])
 
     async def kill(self, asked: schema.KillTerminalRequest | schema.ReleaseTerminalRequest) -> dict[str, Any]:
-        """Ends it at once; one that has ended stays as it is."""
-        await kill(self._folder / str(terminal_number(asked.terminal_id)))
+        """Has it ended; one that has ended stays as it is."""
+        await stop(self._folder / str(terminal_number(asked.terminal_id)), GRACE_SECONDS)
         return {}
 
     async def forget(self) -> None:
@@ -101,11 +103,10 @@ def require_open(identity: str, open_now: set[int]) -> None:
 
 
 async def end_all(folder: Path) -> None:
-    """Kills what still runs of a session's terminals; on return all have ended."""
+    """Ends what still runs of a session's terminals; on return all have ended."""
     places = [*(folder / FOLDER).iterdir()] if (folder / FOLDER).is_dir() else []
-    for place in places:
-        if await kill(place):
-            await _end_of(place)
+    ending = [place for place in places if await stop(place, GRACE_SECONDS)]
+    await asyncio.gather(*(_end_of(place) for place in ending))
 
 
 def _command(asked: schema.CreateTerminalRequest) -> tuple[tuple[str, ...] | None, str | None]:
