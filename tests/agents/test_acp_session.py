@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -150,6 +151,15 @@ async def test_terminals_end_with_the_session(talk: Talk) -> None:
 def terminal(identity: int, session: str, command: str) -> dict[str, object]:
     params = {"sessionId": session, "command": command, "cwd": "sub"}
     return {"id": identity, "method": "terminal/create", "params": params}
+
+
+async def test_a_terminal_in_a_subfolder_is_started_from_the_worktree(talk: Talk) -> None:
+    (talk.run.cwd / "sub folder").mkdir()
+    turn = [{"run": {"command": "pwd", "cwd": "sub folder", "terminal": True}}, {"say": "{output}"}]
+    assert (await talk.go(turn)).reason == "end_turn"
+    assert talk.said() == f"{talk.run.cwd / 'sub folder'}\n"
+    launch = json.loads((talk.run.folder / "terminals" / "1" / "launch.json").read_text())
+    assert launch["cwd"] == str(talk.run.cwd)
 
 
 async def test_terminals_run_in_what_the_caller_wraps_them_in(talk: Talk) -> None:

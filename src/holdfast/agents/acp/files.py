@@ -69,10 +69,10 @@ class Files:
                 rest = rest[stream.write(rest) :]
 
     def folder(self, path: str | None) -> str:
-        """Gives the real path of a folder below the root, the root itself for None."""
+        """Gives the real path of a folder, from the root; `.` for the root itself, and for None."""
         found = self._walk(path or ".", lambda place, name: os.open(name, _FOLDER, dir_fd=place))
         try:
-            return os.readlink(f"/proc/self/fd/{found}")
+            return os.path.relpath(os.readlink(f"/proc/self/fd/{found}"), os.path.realpath(self._root))
         finally:
             os.close(found)
 

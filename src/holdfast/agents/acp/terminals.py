@@ -28,6 +28,7 @@ from holdfast.failpoints import failpoint
 FOLDER = "terminals"
 # Between TERM and KILL: what stands between us and the command (a container engine) has to hear the TERM.
 GRACE_SECONDS = 2.0
+_ENTER = 'cd "$0" && exec "$@"'
 
 
 class Terminals:
@@ -51,13 +52,13 @@ class Terminals:
         for name, value in env.items():
             if not name or "=" in name or "\0" in name + value:
                 raise Refused(RpcError(INVALID_PARAMS, f"{name!r} cannot be an environment variable"))
-        argv, shell = _command(asked)
+        # It starts in the worktree itself, as that is what a sandbox shows, and goes from there to its folder.
+        below = self._files.folder(asked.cwd)
         launch = replace(
             self._launch,
-            argv=argv,
-            shell=shell,
+            argv=_command(asked) if below == "." else ("/bin/sh", "-c", _ENTER, f"./{below}", *_command(asked)),
+            shell=None,
             env=env,
-            cwd=self._files.folder(asked.cwd),
             stdin="null",
             timeout_seconds=0.0,
             journal_max_bytes=self._limits.terminal_journal_bytes,
@@ -109,11 +110,11 @@ async def end_all(folder: Path) -> None:
     await asyncio.gather(*(_end_of(place) for place in ending))
 
 
-def _command(asked: schema.CreateTerminalRequest) -> tuple[tuple[str, ...] | None, str | None]:
-    """Gives argv, or a line for the shell: agents that were made with Zed send a whole line as the command."""
-    if asked.args or shlex.quote(asked.command) == asked.command:
-        return (asked.command, *(asked.args or ())), None
-    return (None, asked.command) if not os.path.exists(asked.command) else ((asked.command,), None)
+def _command(asked: schema.CreateTerminalRequest) -> tuple[str, ...]:
+    """Gives argv; agents that were made with Zed send a whole line for the shell as the command."""
+    if asked.args or shlex.quote(asked.command) == asked.command or os.path.exists(asked.command):
+        return (asked.command, *(asked.args or ()))
+    return ("/bin/sh", "-c", asked.command)
 
 
 async def _end_of(place: Path) -> Mapping[str, Any]:
