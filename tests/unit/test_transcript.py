@@ -175,7 +175,7 @@ def test_what_is_of_use_to_a_reader_is_told_and_the_rest_is_not() -> None:
         Planned(at(1), (("look", "completed"), ("write", "in_progress"), ("test", "pending"))),
         PermissionWanted(at(2), "q", call, (("1", "Yes", "allow_once"),)),
         Noted(at(3), "commands", {"names": ["x"]}),
-        Noted(at(4), "error", {"message": "overloaded"}),
+        Noted(at(4), "error", {"text": "overloaded"}),
     )
     assert said(messages) == [
         ("system", "plan:\n- [x] look\n- [>] write\n- [ ] test"),
@@ -224,7 +224,7 @@ def _updates() -> st.SearchStrategy[list[Update]]:
         st.builds(UsageTold, heard, USAGES),
         st.builds(PermissionWanted, heard, st.just("q"), call, st.just(())),
         st.builds(Planned, heard, st.just((("do", "pending"),))),
-        st.builds(Noted, heard, st.just("note"), st.sampled_from([{}, {"message": "m"}])),
+        st.builds(Noted, heard, st.just("note"), st.sampled_from([{}, {"text": "m"}])),
         st.builds(TurnEnded, heard, st.sampled_from(["end_turn", "refusal"]), st.none() | USAGES),
     )
     return st.lists(one, min_size=1, max_size=25)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from dataclasses import replace
 
 from holdfast.agents.acp import Opening
-from holdfast.domain.conversation import Conversation, Message, MessageRole
+from holdfast.domain.conversation import Conversation, Message
 from holdfast.domain.plan import Plan
 from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
 from holdfast.domain.step import Step
-from holdfast.domain.task import Task
+from holdfast.domain.task import NOT_COUNTED, Task
 from holdfast.domain.transitions import TaskStatus
+from holdfast.engine.agent_record import Session
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
@@ -21,9 +21,9 @@ GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
     "task from there."
 )
-# What is looked through for an agent's last words, and told again to a session that lost its memory.
-LAST_MESSAGES = 50
+# How much is told again to a session that lost its memory, and how many failures to one that begins anew.
 TOLD_AGAIN_MESSAGES = 400
+TOLD_FAILURES = 3
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
@@ -32,42 +32,56 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
         return None
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
-        session = {**_session(now), "id": opening.session_id}
-        steps.set_fields(connection, step.id, claim=work.claim, details={**now.details, "session": session})
-        goes_on = bool(_session(now).get("launch")) or session_before(connection, now) != ""
-        told = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES) if (head := _head(connection, work)) else ()
-        prompt = GO_ON if goes_on and opening.carried else first_prompt(connection, work, step)
+        session = replace(Session.of(now), opened=opening.session_id)
+        steps.set_fields(connection, step.id, claim=work.claim, details=session.within(now))
+        if opening.carried:
+            prompt = GO_ON
+        else:
+            told = told_before(connection, work, now)
+            prompt = first_prompt(connection, work, step)
+            prompt = f"{prompt}\n{resumed_prompt(told)}" if told else prompt
     failpoint("engine.agent.prompt_made")
-    if goes_on and not opening.carried and told:
-        return f"{prompt}\n{resumed_prompt(told[::-1])}"
     return prompt
 
 
-def _session(step: Step) -> Mapping[str, object]:
-    kept = step.details.get("session")
-    return cast("Mapping[str, object]", kept) if isinstance(kept, Mapping) else {}
+def session_to_load(connection: Connection, step: Step) -> str:
+    """Gives the agent's session that was cut off and is to go on, in this step or before it; empty for a new one."""
+    return next((known for each in cut_off(connection, step) if (known := Session.of(each).id)), "")
 
 
-def _head(connection: Connection, work: Work) -> str | None:
-    return conversations.head(connection, Conversation(work.plan.id, work.task.id)).message_id
+def cut_off(connection: Connection, step: Step) -> list[Step]:
+    """Gives the steps whose work goes on in a step, newest first: what of it was done before the present process, and
+    the same attempt's steps that were stopped before their end."""
+    found = [step] if Session.of(step).launch else []
+    for each in reversed(steps.of_task(connection, step.task_id)):
+        if each.number >= step.number:
+            continue
+        stopped = each.interrupted or each.failure in NOT_COUNTED
+        if not (stopped and each.active and each.attempt == step.attempt):
+            break
+        found.append(each)
+    return found
 
 
-def session_before(connection: Connection, step: Step) -> str:
-    """Gives the agent's session of the step that this one goes on from: same attempt, stopped before its end."""
-    before = [each for each in steps.of_task(connection, step.task_id) if each.number < step.number]
-    if not before or before[-1].attempt != step.attempt:
-        return ""
-    return str(_session(before[-1]).get("id", ""))
+def told_before(connection: Connection, work: Work, step: Step) -> list[Message]:
+    """Gives what was said in the work that goes on, oldest first."""
+    ids = {each.id for each in cut_off(connection, step)}
+    head = conversations.head(connection, Conversation(work.plan.id, work.task.id)).message_id
+    if head is None or not ids:
+        return []
+    newest = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES)
+    return [each for each in reversed(newest) if each.step_id in ids]
 
 
 def first_prompt(connection: Connection, work: Work, step: Step) -> str:
     """Gives what the task's agent is told: the task, what was done before it, and what was tried."""
     results = [result_of(connection, work.plan, tasks.get(connection, each)) for each in work.task.depends_on]
-    tried = [
-        Tried(each.attempt, each.error, last_words(connection, each))
+    failed = [
+        each
         for each in steps.of_task(connection, work.task.id)
-        if each.attempt < step.attempt and each.failure is not None
+        if each.number < step.number and each.active and each.failure is not None and each.failure not in NOT_COUNTED
     ]
+    tried = [Tried(each.attempt, each.error, messages.last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
     return task_prompt(work.task, work.plan, work.plan.variables, results, tried)
 
 
@@ -79,18 +93,4 @@ def result_of(connection: Connection, plan: Plan, task: Task) -> DependencyResul
     step = done[-1]
     commit = (step.commit_after or "")[:12] if step.commit_after != step.commit_before else ""
     changed = f"{step.files_changed} files" if step.files_changed else ""
-    return DependencyResult(task.title, last_words(connection, step), commit, changed)
-
-
-def last_words(connection: Connection, step: Step) -> str:
-    """Gives what the agent of a step said last; nothing where none spoke."""
-    head = conversations.head(connection, Conversation(step.plan_id, step.task_id)).message_id
-    if head is None:
-        return ""
-    said = (each for each in messages.walk_back(connection, head, LAST_MESSAGES) if speaks(each, step))
-    return next((each.content for each in said), "")
-
-
-def speaks(message: Message, step: Step) -> bool:
-    spoken = message.role is MessageRole.ASSISTANT and not message.thought and not message.tool_calls
-    return spoken and message.step_id == step.id
+    return DependencyResult(task.title, messages.last_words(connection, step), commit, changed)
