@@ -307,7 +307,7 @@ def _logs(evidence: Evidence) -> Iterator[str]:
 
 
 def _talks(evidence: Evidence) -> Iterator[str]:
-    """A conversation has after each prompt what was said, once; after the last one, all. A restart is another prompt."""
+    """A conversation has after each prompt what was said, once; after the last one, all of it."""
     for task in evidence.view.tasks:
         talk = evidence.talks.get(task.key, ())
         for step in evidence.steps_of(task) if talk else ():
