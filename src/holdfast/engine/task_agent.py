@@ -26,6 +26,7 @@ from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Outcome, Work
 from holdfast.errors import NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
+from holdfast.sandbox import SandboxName
 from holdfast.settings import Settings
 from holdfast.store import Connection, approvals, events, plans, steps
 
@@ -103,8 +104,11 @@ async def hold_session(
     spec = agent_of(settings, work.project, work.task)
     sandbox = confine.recorded(settings, step.agent_config)
     folder = runtime.places.run(step.id, session.name)
+    command, shown = spec.command, confine.Shown()
+    if sandbox.name is not SandboxName.NONE:
+        command, shown = await in_thread(confine.shown_to_agent, runtime.places, work.plan, work.task, spec)
     plain = Launch(
-        argv=spec.command,
+        argv=command,
         cwd=runtime.workspaces.path(work.place),
         env=task_command.command_environment(settings, work, step) | spec.variables(os.environ),
         timeout_seconds=work.task.timeout_seconds or settings.default_timeout_seconds,
@@ -115,7 +119,7 @@ async def hold_session(
     )
 
     def confined(launch: Launch) -> Launch:
-        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, folder)
+        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, folder, shown)
 
     async def next_prompt(opening: Opening) -> str | None:
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
