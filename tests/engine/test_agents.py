@@ -40,17 +40,20 @@ class Agents(Bench):
         name: str = "worker",
         start: Sequence[Action] = (),
         mode: str = "",
+        model: str = "",
         **about: Any,
     ) -> None:
         """Makes an agent, or gives one that is there another script, for its next process."""
         script = self.folder / f"{name}.json"
         script.write_text(json.dumps({"agent": about, "start": list(start), "turns": [list(turn) for turn in turns]}))
         command = [sys.executable, "-m", "holdfast.agents.scripted", str(script)]
-        self.table(name, command, mode)
+        self.table(name, command, mode, model)
 
-    def table(self, name: str, command: Sequence[str], mode: str = "") -> None:
+    def table(self, name: str, command: Sequence[str], mode: str = "", model: str = "") -> None:
         sessions = json.dumps(str(self.folder / "sessions"))
-        table = f"[{name}]\nmode = {json.dumps(mode)}\ncommand = {json.dumps(list(command))}\n"
+        table = (
+            f"[{name}]\nmode = {json.dumps(mode)}\nmodel = {json.dumps(model)}\ncommand = {json.dumps(list(command))}\n"
+        )
         table += f"environment = {{HOLDFAST_SCRIPTED_SESSIONS = {sessions}}}\n"
         (self.folder / f"{name}.toml").write_text(table)
         tables = sorted(path.read_text() for path in self.folder.glob("*.toml"))
@@ -344,6 +347,15 @@ def test_tokens_of_all_processes_of_a_step_are_counted(house: Agents) -> None:
     view = house.run(ONE)
     assert view.plan.status is PlanStatus.COMPLETED, view.tasks[0].error
     assert (view.steps[0].tokens, view.steps[0].cost_usd) == (5, 0.5)
+
+
+def test_tokens_without_a_cost_are_priced_where_the_model_is_known(house: Agents) -> None:
+    house.house.settings.prices = house.folder / "prices.toml"
+    house.house.settings.prices.write_text('price = [{ model = "small", input = 1.0, cached = 0.1, output = 5.0 }]\n')
+    house.agent([{"usage": {"input": 500_000, "output": 100_000}}, {"say": "Done."}], models=["small"], model="small")
+    view = house.run(ONE)
+    assert view.plan.status is PlanStatus.COMPLETED, view.tasks[0].error
+    assert (view.steps[0].tokens, view.steps[0].cost_usd) == (600_000, 1.0)
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------

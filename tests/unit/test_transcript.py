@@ -184,6 +184,27 @@ def test_what_is_of_use_to_a_reader_is_told_and_the_rest_is_not() -> None:
     ]
 
 
+def test_a_call_that_is_told_with_the_question_only_is_kept_as_it_was_asked() -> None:
+    call = ToolUsed(at(2), "a", kind="execute", input={"command": "make"})
+    asked = PermissionWanted(at(2), "q", call, (("1", "Yes", "allow_once"),))
+    told = fold(asked, TurnEnded(at(3), "end_turn"))
+    assert [each.role for each in told] == [MessageRole.SYSTEM, MessageRole.ASSISTANT, MessageRole.TOOL]
+    assert told[1].tool_calls == ({"id": "a", "name": "execute", "input": {"command": "make"}, "kind": "execute"},)
+    assert not told[2].is_error
+    assert "never ended" not in str(told[2].tool_result)
+    done = fold(asked, ToolUsed(at(3), "a", status="completed", output="made"))
+    assert [each.tool_result for each in done][-1] == "made"
+
+
+def test_paths_in_the_worktree_are_shown_as_they_are_in_it() -> None:
+    fed = Transcript(CONVERSATION, "step", "agent-0", root="/work/tree")
+    diffs = [FileDiff("/work/tree/a", "x\n", "y\n"), FileDiff("/work/treehouse", "x\n", "y\n")]
+    edit = ToolUsed(at(1), "a", title="Edit", status="completed", diffs=diffs)
+    result = str(fed.feed((edit,), 1).messages[-1].tool_result)
+    assert "+++ b/a\n" in result
+    assert "+++ b//work/treehouse\n" in result
+
+
 def test_a_flood_of_calls_that_never_end_is_bounded() -> None:
     fed = transcript()
     messages = fed.feed((ToolUsed(at(n), str(n), title="t") for n in range(1, 3 * OPEN_CALLS)), 3 * OPEN_CALLS).messages

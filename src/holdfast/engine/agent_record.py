@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from holdfast import clock
+from holdfast.domain import prices
 from holdfast.domain.conversation import Conversation, Heard, Message, Prompted, TokenUsage, Update
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step
 from holdfast.domain.transcript import Folded, Mark, Transcript
+from holdfast.engine.pricing import price_table
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
@@ -102,7 +104,7 @@ class Recorder:
                 self._remember_session(connection)
             if used != self.used:
                 # As it is told, and in the middle of a speech too: a budget is looked at while the agent works.
-                steps.use(connection, self.step.id, self.source.launch, used, claim=self.work.claim)
+                steps.use(connection, self.step.id, self.source.launch, self._priced(used), claim=self.work.claim)
         failpoint("engine.agent.recorded")
         self.mark, self.used = folded.mark, used
 
@@ -121,6 +123,12 @@ class Recorder:
                 step_id=self.step.id,
                 data={"count": len(new), "last": new[-1].id},
             )
+
+    def _priced(self, used: TokenUsage) -> TokenUsage:
+        """Adds the cost that follows from the model's price where the agent tells none and the model is known."""
+        model = str(self.step.agent_config.get("model", ""))
+        table = price_table(self.runtime.settings)
+        return replace(used, cost_usd=prices.cost_of(table, model, used, clock.now().date()))
 
     def _remember_session(self, connection: Connection) -> None:
         step = steps.lock(connection, self.step.id)
