@@ -19,7 +19,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
 from holdfast.engine import confine
-from holdfast.engine.agent_choice import agent_of
+from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, UsageError
@@ -241,10 +241,14 @@ def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | Non
 
 
 def refuse_missing_agents(house: House, project: Project, all_tasks: tuple[Task, ...]) -> None:
-    """Raises `Unavailable` if a task that is still to run needs an agent that is not there."""
+    """Raises `Unavailable` if a task that is still to run needs an agent that is not there.
+
+    `UsageError` if what agents may do by default cannot be understood.
+    """
     for task in all_tasks:
         if task.executor is Executor.AGENT and task.status not in TASK_ENDED:
             agent_of(house.settings, project, task)
+            default_policy(house.settings)
 
 
 def refuse_foreign(house: House, project: Project) -> None:

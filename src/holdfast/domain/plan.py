@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
 
 
@@ -67,7 +68,7 @@ class Plan:
 
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
-    told to look again.
+    told to look again. `permissions` is what it says of them itself.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Plan:
     ended_at: datetime | None = None
     error: str = ""
     wakes: int = 0
+    permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

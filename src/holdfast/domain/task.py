@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import TaskStatus
 
 
@@ -80,6 +81,7 @@ class Task:
     error: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

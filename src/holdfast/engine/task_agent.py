@@ -15,12 +15,13 @@ from dataclasses import replace
 
 from holdfast.agents import Launch, Lost, acp, catalog
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
+from holdfast.domain import permissions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Project
+from holdfast.domain.plan import Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
 from holdfast.engine import agent_prompt, confine, control, permission, task_command
-from holdfast.engine.agent_choice import agent_name, agent_of
+from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
 from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Outcome, Work
@@ -48,14 +49,16 @@ _FAILURES: Mapping[str, FailureKind] = {
 }
 
 
-def configuration(settings: Settings, project: Project, task: Task) -> dict[str, object]:
+def configuration(settings: Settings, project: Project, plan: Plan, task: Task) -> dict[str, object]:
     """Gives what a step keeps of the agent it is run by; an agent that nobody knows is said so when it is run."""
     name = agent_name(settings, project, task)
     try:
         spec = catalog.named(settings, name)
     except (NotFound, UsageError):
         return {"agent": name}
-    return {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
+    policy = permissions.plain(policy_of(settings, project, plan, task))
+    told: dict[str, object] = {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
+    return told | {"permissions": policy}
 
 
 async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:

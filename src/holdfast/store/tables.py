@@ -33,7 +33,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus, TaskStatus
-from holdfast.store.columns import Choice, ChoiceTuple, Json, Moment, Names, Prose, Serial
+from holdfast.store.columns import Choice, ChoiceTuple, Json, Moment, Names, Permissions, Prose, Serial
 
 SCHEMA = "holdfast"
 LOCAL_OWNER = "local"
@@ -168,6 +168,7 @@ plans = Table(
     _flag("review"),
     Column("verify", Names, nullable=False),
     *_budget(),
+    Column("permissions", Permissions),
     Column("variables", Json, nullable=False),
     _text("spec"),
     _time("created_at"),
@@ -226,6 +227,7 @@ tasks = Table(
     Column("verify", Names, nullable=False),
     _flag("retryable"),
     *_budget(),
+    Column("permissions", Permissions),
     Column("status", Choice(TaskStatus), nullable=False),
     _count("attempt"),
     _count("run"),
