@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 from holdfast.agents.acp import Opening
 from holdfast.domain.conversation import Conversation, Message
@@ -15,31 +17,41 @@ from holdfast.engine.agent_record import Session
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, conversations, messages, steps, tasks
+from holdfast.store import Connection, approvals, conversations, messages, steps, tasks
 
 GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
     "task from there."
 )
+REJECTED = "A person rejected what you asked permission for, and said why:"
+HEED = "Go on with the task in this light. If nothing is left to do, say so."
 # How much is told again to a session that lost its memory, and how many failures to one that begins anew.
 TOLD_AGAIN_MESSAGES = 400
 TOLD_FAILURES = 3
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
-    """Gives the prompt of the agent's one turn, None once it has had it; the step knows the session first."""
-    if opening.turn > 0:
-        return None
+    """Gives the prompt of the agent's turn, None once it has been told everything; the step knows the session first.
+
+    There is one turn, and another one for what a person had to say when they rejected what the agent asked for: the
+    answer to a question of ACP's has no room for words.
+    """
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
-        session = replace(Session.of(now), opened=opening.session_id)
-        steps.set_fields(connection, step.id, claim=work.claim, details=session.within(now))
-        if opening.carried:
+        remarks, told_now = _objections(connection, now, opening)
+        if opening.turn > 0 and not remarks:
+            return None
+        details = {**replace(Session.of(now), opened=opening.session_id).within(now), "told": told_now}
+        steps.set_fields(connection, step.id, claim=work.claim, details=details)
+        if opening.turn > 0:
+            prompt = HEED
+        elif opening.carried:
             prompt = GO_ON
         else:
             told = told_before(connection, work, now)
             prompt = first_prompt(connection, work, step)
             prompt = f"{prompt}\n{resumed_prompt(told)}" if told else prompt
+        prompt = f"{prompt}\n\n{remarks}" if remarks else prompt
     failpoint("engine.agent.prompt_made")
     return prompt
 
@@ -61,6 +73,24 @@ def cut_off(connection: Connection, step: Step) -> list[Step]:
             break
         found.append(each)
     return found
+
+
+def _objections(connection: Connection, step: Step, opening: Opening) -> tuple[str, dict[str, str]]:
+    """Gives what people said to what they rejected and this attempt's agent was not told, and which turns tell what.
+
+    A turn that is prompted for again after a crash is told the same again.
+    """
+    turn = f"{step.id}/{Session.of(step).launch}/{opening.turn}"
+    known: dict[str, str] = {}
+    for each in steps.of_task(connection, step.task_id):
+        if each.attempt == step.attempt:
+            known |= cast("Mapping[str, str]", each.details.get("told") or {})
+    gates = [gate for gate in approvals.objections(connection, step.task_id) if known.get(gate.id, turn) == turn]
+    mine = cast("Mapping[str, str]", step.details.get("told") or {})
+    lines = [
+        f"- {gate.details.get('command') or gate.details.get('tool') or 'a tool'}: {gate.comment}" for gate in gates
+    ]
+    return "\n".join((REJECTED, *lines)) if lines else "", {**mine, **{gate.id: turn for gate in gates}}
 
 
 def told_before(connection: Connection, work: Work, step: Step) -> list[Message]:
