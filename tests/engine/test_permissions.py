@@ -51,7 +51,7 @@ def script(bench: Bench, *turns: Sequence[Mapping[str, Any]], name: str = "worke
     """Adds an agent that plays these turns."""
     file = bench.house.settings.agents
     path = file.with_name(f"{name}.json")
-    path.write_text(json.dumps({"turns": turns}))
+    path.write_text(json.dumps({"agent": {"models": ["own-model", "nobody-knows"]}, "turns": turns}))
     command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(path)])
     sessions = json.dumps(str(file.with_name("sessions")))
     told = file.read_text() if file.exists() else ""
@@ -73,7 +73,7 @@ def asked(view: PlanView) -> bool:
 
 
 def prompts(bench: Bench, view: PlanView) -> list[str]:
-    found = conversations.read(bench.house, view.tasks[0].id).messages
+    found = conversations.show(bench.house, view.tasks[0].id).items
     return [message.content for message in found if message.role == "user"]
 
 

@@ -104,7 +104,9 @@ class Recorder:
                 self._remember_session(connection)
             if used != self.used:
                 # As it is told, and in the middle of a speech too: a budget is looked at while the agent works.
-                steps.use(connection, self.step.id, self.source.launch, self._priced(used), claim=self.work.claim)
+                priced, launch = self._priced(used), self.source.launch
+                estimated = priced.cost_usd != used.cost_usd
+                steps.use(connection, self.step.id, launch, priced, estimated=estimated, claim=self.work.claim)
         failpoint("engine.agent.recorded")
         self.mark, self.used = folded.mark, used
 
@@ -126,6 +128,8 @@ class Recorder:
 
     def _priced(self, used: TokenUsage) -> TokenUsage:
         """Adds the cost that follows from the model's price where the agent tells none and the model is known."""
+        if not used.total_tokens:
+            return used
         model = str(self.step.agent_config.get("model", ""))
         table = price_table(self.runtime.settings)
         return replace(used, cost_usd=prices.cost_of(table, model, used, clock.now().date()))

@@ -81,7 +81,10 @@ def decide(
     comment: str = "",
     always: bool = False,
 ) -> Approval:
-    """Decides an open gate, `always`: for all that is like it; raises `IllegalTransition` or `IllegalState` if somebody has decided it already."""
+    """Decides an open gate; raises `IllegalTransition` or `IllegalState` if somebody has decided it already.
+
+    `always`: what is approved is approved for all that the agent calls the same.
+    """
     transitions.check(transitions.APPROVAL, "gate", approval.status, status)
     where = (approvals.c.id == approval.id, approvals.c.status == approval.status)
     values: dict[str, Any] = {
