@@ -97,7 +97,7 @@ def entry(given: object) -> Rule | PolicyWord:
     if isinstance(given, str):
         if given in set(PolicyWord):
             return PolicyWord(given)
-        todo = did_you_mean(given, PolicyWord) or "a rule is {allow: execute, command: PATTERN}"
+        todo = did_you_mean(given, map(str, PolicyWord)) or "a rule is {allow: execute, command: PATTERN}"
         raise UsageError(f"{given!r} is no permission policy", hint=todo)
     entries: Mapping[str, object] = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {}
     verdicts = [key for key in _VERDICTS if key in entries]
