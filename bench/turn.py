@@ -105,6 +105,7 @@ def inside(folder: Path, turns: int) -> None:
 
 def watch_turns() -> tuple[list[float], list[float]]:
     """Gives the times at which prompts were made, and at which the last words of turns were committed."""
+    from holdfast.domain.transcript import Folded
     from holdfast.engine import agent_prompt, agent_record
 
     began: list[float] = []
@@ -118,8 +119,8 @@ def watch_turns() -> tuple[list[float], list[float]]:
             began.append(began_at)
         return prompt
 
-    def stored(self: Any, folded: Any, *more: Any) -> None:
-        store(self, folded, *more)
+    def stored(self: agent_record.Recorder, folded: Folded, prompted: bool = False) -> None:
+        store(self, folded, prompted)
         if any(message.content.endswith(LAST) for message in folded.messages):
             ended.append(time.perf_counter())
 

@@ -118,15 +118,17 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("what", ["holdfast.agents.scripted", "holdfast/agents/shim"], ids=["agent", "shim"])
+@pytest.mark.parametrize("of_shim", [False, True], ids=["agent", "shim"])
 def test_an_agent_or_its_shim_that_is_killed_alone_is_started_again_by_the_same_worker(
-    make: MakeScene, what: str
+    make: MakeScene, of_shim: bool
 ) -> None:
     scene = make(LOADS)
     process = crash.start(scene, Story("worker"), None, 0)
-    until(lambda: scene.outside.exists() and found(scene, what))
-    for pid in found(scene, what):
-        os.kill(pid, signal.SIGKILL)
+    until(lambda: scene.outside.exists() and found(scene, "holdfast.agents.scripted"))
+    (agent,) = found(scene, "holdfast.agents.scripted")
+    stat = Path(f"/proc/{agent}/stat").read_text()
+    shim = int(stat.rpartition(")")[2].split()[1])
+    os.kill(shim if of_shim else agent, signal.SIGKILL)
     assert process.wait(timeout=crash.LIFE_SECONDS) == 0, (scene.root / "life-0.log").read_text()
     evidence = observe.gather(scene)
     assert observe.violations(scene, evidence, once=False) == []

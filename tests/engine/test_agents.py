@@ -117,7 +117,9 @@ def test_what_an_agent_did_is_committed_and_what_it_said_and_used_is_kept(either
         ],
         modes=["ask", "code"],
     )
-    view = house.run(plan_of("title: one, instructions: Do the {{thing}}", head="variables: {thing: right thing}\n"))
+    view = house.run(
+        plan_of("title: one, instructions: 'Do the {{ thing }}'", head="variables: {thing: right thing}\n")
+    )
     assert view.plan.status is PlanStatus.COMPLETED, view.tasks[0].error
     assert house.files(view.plan.branch)["made/it"] == "made\n"
     assert house.subjects(view.plan.branch)[0] == "one"
@@ -127,7 +129,7 @@ def test_what_an_agent_did_is_committed_and_what_it_said_and_used_is_kept(either
     assert "thing = right thing" in prompt
     assert house.said(task.id) == ["I begin.", "All done."]
     results = [each.tool_result for each in house.talk(task.id) if each.role is MessageRole.TOOL]
-    assert results == ["--- /dev/null\n+++ b/made/it\n@@ -0,0 +1 @@\n+made", "from the terminal"]
+    assert results == ["--- /dev/null\n+++ b/made/it\n@@ -0,0 +1,1 @@\n+made", "from the terminal"]
     assert (step.exit_code, step.tokens, step.cost_usd) == (0, 10, 0.5)
     assert sum(each.token_count for each in house.talk(task.id)) == 10
     shown = steps.get(house.house, house.project, step.number)
@@ -350,7 +352,7 @@ def test_tokens_of_all_processes_of_a_step_are_counted(house: Agents) -> None:
 
 
 def test_tokens_without_a_cost_are_priced_where_the_model_is_known(house: Agents) -> None:
-    house.house.settings.prices = house.folder / "prices.toml"
+    house.house.settings.prices = house.folder / "prices"
     house.house.settings.prices.write_text('price = [{ model = "small", input = 1.0, cached = 0.1, output = 5.0 }]\n')
     house.agent([{"usage": {"input": 500_000, "output": 100_000}}, {"say": "Done."}], models=["small"], model="small")
     view = house.run(ONE)

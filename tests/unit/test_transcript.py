@@ -197,12 +197,12 @@ def test_a_call_that_is_told_with_the_question_only_is_kept_as_it_was_asked() ->
 
 
 def test_paths_in_the_worktree_are_shown_as_they_are_in_it() -> None:
-    fed = Transcript(CONVERSATION, "step", "agent-0", root="/work/tree")
-    diffs = [FileDiff("/work/tree/a", "x\n", "y\n"), FileDiff("/work/treehouse", "x\n", "y\n")]
+    fed = Transcript(CONVERSATION, "step", "agent-0", root="/at/tree")
+    diffs = [FileDiff("/at/tree/a", "x\n", "y\n"), FileDiff("/at/treehouse", "x\n", "y\n")]
     edit = ToolUsed(at(1), "a", title="Edit", status="completed", diffs=diffs)
     result = str(fed.feed((edit,), 1).messages[-1].tool_result)
     assert "+++ b/a\n" in result
-    assert "+++ b//work/treehouse\n" in result
+    assert "+++ b//at/treehouse\n" in result
 
 
 def test_a_flood_of_calls_that_never_end_is_bounded() -> None:
