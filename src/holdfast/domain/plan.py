@@ -42,6 +42,7 @@ class ApprovalKind(StrEnum):
     TASK = "task"
     PHASE = "phase"
     PERMISSION = "permission"
+    QUESTION = "question"
 
 
 @dataclass(frozen=True, slots=True)
