@@ -1,4 +1,4 @@
-"""`approvals`, `approve`, `reject`: the gates where a person decides."""
+"""`approvals`, `approve`, `reject`, `answer`: the gates where a person decides."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def reject(session: Session, gate: str, comment: str) -> int:
     A rejected task is left out; a rejected plan or result goes back a stage and its plan pauses.
     """
     return decide_gate(session, gate, approve=False, comment=comment)
+
+
+@verb("answer", example='holdfast answer A4 "Use the second one."')
+@gate_argument
+@click.argument("text", metavar="TEXT")
+def answer(session: Session, gate: str, text: str) -> int:
+    """Answer the question of an agent.
+
+    To refuse an answer: holdfast reject.
+    """
+    return decide_gate(session, gate, approve=True, comment=text)
 
 
 def decide_gate(session: Session, reference: str, *, approve: bool, comment: str) -> int:

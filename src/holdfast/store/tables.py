@@ -572,7 +572,7 @@ workers = Table(
     Index("ix_workers_stopped", "stopped_at", "id"),
 )
 
-# What lets programs and agents in. An agent's token is bound to its task or plan, and dies with the step it is made for.
+# What lets programs and agents in. An agent's token is bound to its task or plan, and dies with its step.
 tokens = Table(
     "tokens",
     metadata,

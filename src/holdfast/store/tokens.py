@@ -104,9 +104,7 @@ def find(connection: Connection, reference: str) -> str:
     return references.only(found, "token", "K", reference, "holdfast token list lists them").id
 
 
-def list_(
-    connection: Connection, *, revoked: bool = False, limit: int = 100, cursor: str | None = None
-) -> Page[Token]:
+def list_(connection: Connection, *, revoked: bool = False, limit: int = 100, cursor: str | None = None) -> Page[Token]:
     """Gives a page of tokens, newest first; with `revoked`, those too."""
     query = select(tokens).where(tokens.c.owner_id == LOCAL_OWNER)
     if not revoked:

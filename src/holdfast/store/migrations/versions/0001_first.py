@@ -245,7 +245,9 @@ def _tables() -> None:
         sa.Column("comment", sa.Text(), server_default="", nullable=False),
         sa.Column("details", Json(), nullable=False),
         sa.CheckConstraint("(status = 'open') = (decided_at IS NULL)", name=op.f("ck_approvals_decided_has_time")),
-        sa.CheckConstraint("kind IN ('plan', 'result', 'task', 'phase', 'permission', 'question')", name=op.f("ck_approvals_kind")),
+        sa.CheckConstraint(
+            "kind IN ('plan', 'result', 'task', 'phase', 'permission', 'question')", name=op.f("ck_approvals_kind")
+        ),
         sa.CheckConstraint("status IN ('open', 'approved', 'rejected', 'cancelled')", name=op.f("ck_approvals_status")),
         sa.CheckConstraint("number >= 1", name=op.f("ck_approvals_number_positive")),
         sa.ForeignKeyConstraint(["phase_id"], ["phases.id"], name=op.f("fk_approvals_phase_id")),
@@ -597,4 +599,6 @@ def _rows() -> None:
     owners = sa.table("owners", sa.column("id"), sa.column("name"), sa.column("created_at", Moment()))
     op.bulk_insert(owners, [{"id": "local", "name": "local", "created_at": datetime.now(UTC)}])
     counters = sa.table("counters", sa.column("name"), sa.column("value"))
-    op.bulk_insert(counters, [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals", "tokens")])
+    op.bulk_insert(
+        counters, [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals", "tokens")]
+    )
