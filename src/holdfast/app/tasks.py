@@ -316,14 +316,20 @@ def report_progress(house: House, plan_id: str, task_id: str | None, message: st
     """
     if not message.strip() or len(message) > PROGRESS_CHARACTERS:
         raise UsageError(f"progress is told in 1 to {PROGRESS_CHARACTERS} characters")
-    type = EventType.PLAN if task_id is None else EventType.TASK
+    kind = EventType.PLAN if task_id is None else EventType.TASK
     with house.database.transaction() as connection:
         plan = plans.get(connection, plan_id)
-        phase_id = None if task_id is None else tasks.get(connection, task_id).phase_id
-        about = {"plan_id": plan_id, "task_id": task_id}
-        told = events.list_(connection, type=type, subtype="progress", limit=1, **about).items
+        told = events.list_(connection, plan_id=plan_id, task_id=task_id, type=kind, subtype="progress", limit=1).items
         if told and (clock.now() - told[0].at).total_seconds() < PROGRESS_SECONDS:
             raise IllegalState("progress was reported less than a second ago", code="too_often")
-        data = {"message": message} if percent is None else {"message": message, "percent": percent}
-        ids = {"project_id": plan.project_id, "phase_id": phase_id, **about}
-        events.add(connection, type, "progress", house.actor, data=data, **ids)
+        events.add(
+            connection,
+            kind,
+            "progress",
+            house.actor,
+            project_id=plan.project_id,
+            plan_id=plan_id,
+            phase_id=None if task_id is None else tasks.get(connection, task_id).phase_id,
+            task_id=task_id,
+            data={"message": message} if percent is None else {"message": message, "percent": percent},
+        )

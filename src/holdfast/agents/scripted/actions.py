@@ -265,6 +265,39 @@ class Turn:
         self._ask_client("terminal/release", terminalId=terminal)
         return {"status": "completed" if ended.get("exitCode") == 0 else "failed"}
 
+    def _do_mcp(self, value: Any) -> None:
+        """`{tool, arguments, server, again}`: calls a tool of an MCP server that the client named (the first one).
+
+        With `again`, as long as its answer has the text `again` in it: what waits is asked for anew.
+        """
+        arguments = {
+            name: self._fill(each) if isinstance(each, str) else each
+            for name, each in (value.get("arguments") or {}).items()
+        }
+
+        def act(_: str) -> Mapping[str, Any]:
+            while True:
+                result = self._call_tool(value.get("server"), value["tool"], arguments)
+                self._found["output"] = "".join(block.get("text", "") for block in result.get("content", ()))
+                if not value.get("again") or str(value["again"]) not in self._found["output"]:
+                    status = "failed" if result.get("isError") else "completed"
+                    return {"status": status, "content": _text(self._found["output"])}
+
+        self._call(str(value["tool"]), "other", act, rawInput=arguments)
+
+    def _call_tool(self, server: str | None, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        from holdfast.agents.scripted.tools import ToolServer  # the agent starts faster without it
+
+        known = [each for each in self._session.servers if server in (None, each.get("name"))]
+        if not known:
+            raise _Refused({"message": "there is no such MCP server"})
+        with ToolServer(known[0], self._session.cwd) as connected:
+            while not connected.answered(tool, arguments):
+                self._wait(_POLL_SECONDS)
+            if "error" in connected.answer:
+                raise _Refused(connected.answer["error"])
+            return connected.answer["result"]
+
     # -- misdeeds ----------------------------------------------------------------------------------------------------
 
     def _do_sleep(self, value: Any) -> None:
