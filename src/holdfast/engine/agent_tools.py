@@ -39,9 +39,9 @@ SOCKET = "socket"
 SERVER_NAME = "holdfast"
 CONNECTIONS = 8
 
-# Its streams are the connection; it is nobody's child, so that nobody has to wait for it. The shell would give a
-# command in the background an empty input.
-_DETACHED = ("/bin/sh", "-c", '"$@" <&0 &', "holdfast", sys.executable, "-m", "holdfast", "mcp")
+# Its streams are the connection; it is nobody's child, so that nobody has to wait for it. The shell gives a command in
+# the background an empty input, even before its `<`: so the connection is kept at 3 for it.
+_DETACHED = ("/bin/sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "holdfast", sys.executable, "-m", "holdfast", "mcp")
 
 
 @asynccontextmanager
