@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -37,7 +38,9 @@ from holdfast.store import tokens
 
 SOCKET = "socket"
 SERVER_NAME = "holdfast"
+# So many connections at once; then one each so often: an agent shall not flood the machine with servers.
 CONNECTIONS = 8
+PAUSE_SECONDS = 5.0
 
 # Its streams are the connection; it is nobody's child, so that nobody has to wait for it. The shell gives a command in
 # the background an empty input, even before its `<`: so the connection is kept at 3 for it.
@@ -102,9 +105,11 @@ def _open(place: Path) -> socket.socket:
 
 
 async def _welcome(runtime: Runtime, task: Task, step: Step, listener: socket.socket) -> None:
-    """Gives each connection of this user a server, as many as an agent can use."""
+    """Gives each connection of this user a server."""
     loop = asyncio.get_running_loop()
-    for _ in range(CONNECTIONS):
+    for number in itertools.count():
+        if number >= CONNECTIONS:
+            await asyncio.sleep(PAUSE_SECONDS)
         connection, _ = await loop.sock_accept(listener)
         with connection:
             if _user(connection) == os.getuid():

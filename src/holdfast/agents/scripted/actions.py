@@ -276,27 +276,28 @@ class Turn:
         }
 
         def act(_: str) -> Mapping[str, Any]:
-            while True:
-                result = self._call_tool(value.get("server"), value["tool"], arguments)
-                self._found["output"] = "".join(block.get("text", "") for block in result.get("content", ()))
-                if not value.get("again") or str(value["again"]) not in self._found["output"]:
-                    status = "failed" if result.get("isError") else "completed"
-                    return {"status": status, "content": _text(self._found["output"])}
+            from holdfast.agents.scripted.tools import ToolServer  # the agent starts faster without it
+
+            with ToolServer(self._server(value.get("server")), self._session.cwd) as server:
+                while True:
+                    server.call(value["tool"], arguments)
+                    while not server.answered():
+                        self._wait(_POLL_SECONDS)
+                    if "error" in server.answer:
+                        raise _Refused(server.answer["error"])
+                    result = server.answer["result"]
+                    self._found["output"] = "".join(block.get("text", "") for block in result.get("content", ()))
+                    if not value.get("again") or str(value["again"]) not in self._found["output"]:
+                        status = "failed" if result.get("isError") else "completed"
+                        return {"status": status, "content": _text(self._found["output"])}
 
         self._call(str(value["tool"]), "other", act, rawInput=arguments)
 
-    def _call_tool(self, server: str | None, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        from holdfast.agents.scripted.tools import ToolServer  # the agent starts faster without it
-
-        known = [each for each in self._session.servers if server in (None, each.get("name"))]
-        if not known:
-            raise _Refused({"message": "there is no such MCP server"})
-        with ToolServer(known[0], self._session.cwd) as connected:
-            while not connected.answered(tool, arguments):
-                self._wait(_POLL_SECONDS)
-            if "error" in connected.answer:
-                raise _Refused(connected.answer["error"])
-            return connected.answer["result"]
+    def _server(self, name: str | None) -> Mapping[str, Any]:
+        for each in self._session.servers:
+            if name in (None, each.get("name")):
+                return each
+        raise _Refused({"message": "there is no such MCP server"})
 
     # -- misdeeds ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The scripted agent's end of an MCP server: starts it, calls one tool."""
+"""The scripted agent's end of an MCP server: starts it, calls its tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROTOCOL = "2025-06-18"
 
 
 class ToolServer:
-    """An MCP server that a client named, while the block runs; `answer` is the one to the call."""
+    """An MCP server that a client named, while the block runs; `answer` is the one to the last call."""
 
     def __init__(self, server: Mapping[str, Any], cwd: str) -> None:
         variables = {each["name"]: each["value"] for each in server.get("env", ())}
@@ -27,6 +27,7 @@ class ToolServer:
         )
         self._received = b""
         self._asked = 0
+        self._call: Mapping[str, Any] = {}
         self.answer: dict[str, Any] = {}
 
     def __enter__(self) -> ToolServer:
@@ -38,16 +39,23 @@ class ToolServer:
         self._process.kill()
         self._process.communicate()
 
-    def answered(self, tool: str, arguments: Mapping[str, Any]) -> bool:
-        """Calls the tool, and says whether it has answered; never waits, so it is to be asked until it has."""
-        if self._asked == 0:
-            client = {"protocolVersion": _PROTOCOL, "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
-            self._ask("initialize", client)
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> None:
+        """Calls a tool; `answered` says when its `answer` is there."""
+        self.answer = {}
+        self._call = {"name": tool, "arguments": arguments}
+        if self._asked:
+            self._ask("tools/call", self._call)
+            return
+        client = {"protocolVersion": _PROTOCOL, "capabilities": {}, "clientInfo": {"name": "scripted", "version": "1"}}
+        self._ask("initialize", client)
+
+    def answered(self) -> bool:
+        """Says whether the tool has answered; never waits, so it is to be asked until it has."""
         for message in self._heard():
-            if message.get("id") == 1 and self._asked == 1:
+            if message.get("id") == 1 and self._asked == 1 and "error" not in message:
                 self._send({"method": "notifications/initialized"})
-                self._ask("tools/call", {"name": tool, "arguments": arguments})
-            elif message.get("id") == 2:
+                self._ask("tools/call", self._call)
+            elif message.get("id") == self._asked:
                 self.answer = message
         return bool(self.answer)
 
@@ -67,6 +75,6 @@ class ToolServer:
             return []
         chunk = os.read(descriptor, 1 << 16)
         if not chunk:
-            return [{"id": 2, "error": {"code": -32000, "message": "the MCP server has ended"}}]
+            return [{"id": self._asked, "error": {"code": -32000, "message": "the MCP server has ended"}}]
         *lines, self._received = (self._received + chunk).split(b"\n")
         return [json.loads(line) for line in lines if line.strip()]
