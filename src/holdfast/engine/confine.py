@@ -104,7 +104,12 @@ def confined(
         folder=folder,
         token=launch.token,
         # The worktree's own .git borrows the objects of the vault; the vault's refs stay out of sight.
-        readable=(Mount.of(objects), *([Mount.of(tools)] if tools.is_dir() else ()), *shown.readable, *asked_for.readable),
+        readable=(
+            Mount.of(objects),
+            *([Mount.of(tools)] if tools.is_dir() else ()),
+            *shown.readable,
+            *asked_for.readable,
+        ),
         writable=(*shown.writable, *asked_for.writable),
         hidden=(places.data, Path.home()),
     )
