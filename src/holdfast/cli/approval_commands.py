@@ -1,4 +1,4 @@
-"""`approvals`, `approve`, `reject`: the gates where a person decides."""
+"""`approvals`, `approve`, `reject`, `answer`: the gates where a person decides."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def reject(session: Session, gate: str, comment: str) -> int:
     return decide_gate(session, gate, approve=False, comment=comment)
 
 
+<<<<<<< HEAD
 def decide_gate(
     session: Session,
     reference: str,
@@ -80,6 +81,20 @@ def decide_gate(
     always: bool = False,
     remember: bool = False,
 ) -> int:
+=======
+@verb("answer", example='holdfast answer A4 "Use the second one."')
+@gate_argument
+@click.argument("text", metavar="TEXT")
+def answer(session: Session, gate: str, text: str) -> int:
+    """Answer the question of an agent.
+
+    To refuse an answer: holdfast reject.
+    """
+    return decide_gate(session, gate, approve=True, comment=text)
+
+
+def decide_gate(session: Session, reference: str, *, approve: bool, comment: str) -> int:
+>>>>>>> mcp
     """Decides a gate and says how its plan goes on."""
     from holdfast.app import approvals as gates
     from holdfast.app import execution, plans

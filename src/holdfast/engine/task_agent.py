@@ -128,17 +128,18 @@ async def hold_session(
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
     wanted = await in_thread(session_wanted, runtime, step)
-    done = await acp.run_session(
-        folder,
-        await in_thread(confined, plain),
-        replace(wanted, mode=spec.mode or None, model=spec.model or None),
-        next_prompt,
-        after=recorder.position,
-        on_updates=recorder.keep,
-        ask=permission.Asker(runtime, work, step, session.name).ask,
-        stop=stop,
-        wrap=confined,
-    )
+    async with agent_tools.offered(runtime, work.task, step, folder, sandbox.name) as servers:
+        done = await acp.run_session(
+            folder,
+            await in_thread(confined, plain),
+            replace(wanted, mode=spec.mode or None, model=spec.model or None, mcp_servers=servers),
+            next_prompt,
+            after=recorder.position,
+            on_updates=recorder.keep,
+            ask=permission.Asker(runtime, work, step, session.name).ask,
+            stop=stop,
+            wrap=confined,
+        )
     await recorder.end()
     await in_thread(sandbox.end, step.id)
     return done
@@ -162,7 +163,9 @@ def start_again(runtime: Runtime, work: Work, step: Step, done: TurnOutcome) -> 
     confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     failpoint("engine.agent.strays_killed")
     with runtime.database.transaction() as connection:
-        approvals.cancel_open(connection, plan_id=work.plan.id, task_id=work.task.id, actor=runtime.actor)
+        # Questions stay open: the session that goes on asks them again, under the same keys.
+        asked = {"plan_id": work.plan.id, "task_id": work.task.id, "kind": ApprovalKind.PERMISSION}
+        approvals.cancel_open(connection, **asked, actor=runtime.actor)
         now = steps.lock(connection, step.id)
         before = Session.of(now)
         after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in _DEATHS))
