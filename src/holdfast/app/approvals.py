@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain import permissions
 from holdfast.domain.permissions import Rule
 from holdfast.domain.plan import Approval, ApprovalKind, Plan
-from holdfast.domain.transitions import ApprovalStatus, TaskStatus
-=======
-from collections.abc import Sequence
-
-from holdfast import clock
-from holdfast.app.wire import House
-from holdfast.domain.plan import Approval, ApprovalKind
 from holdfast.domain.transitions import PLAN_EXECUTING, ApprovalStatus, TaskStatus
->>>>>>> mcp
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import Connection, approvals, plans, tasks
 
@@ -70,15 +62,11 @@ def decide(
 ) -> Approval:
     """Records a person's decision and lets the plan's driver act on it; a decided gate cannot be decided again.
 
-<<<<<<< HEAD
-    Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it. Two things hold
-    for permissions only: `always` tells the agent that it need not ask again for what it calls the same, if it has such
-    an answer; `remember` writes a rule that allows exactly this into the policy of the plan, or of the task if it has
-    one of its own. What the agent was refused with a comment, it is told in its next prompt.
-=======
     Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it. The comment on a
-    question is its answer; rejecting one refuses to answer.
->>>>>>> mcp
+    question is its answer; rejecting one refuses to answer. Two things hold for permissions only: `always` tells the
+    agent that it need not ask again for what it calls the same, if it has such an answer; `remember` writes a rule that
+    allows exactly this into the policy of the plan, or of the task if it has one of its own. What the agent was refused
+    with a comment, it is told in its next prompt.
     """
     engine = house.engine
     with house.database.transaction() as connection:
@@ -86,21 +74,16 @@ def decide(
         plan = plans.lock(connection, approval.plan_id)
         status = ApprovalStatus.APPROVED if approve else ApprovalStatus.REJECTED
         if approval.status is not ApprovalStatus.OPEN:
-<<<<<<< HEAD
             raise _decided(approval)
-        rules = _rules(approval, approve=approve, always=always, remember=remember)
-        decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment, always=always)
-        if rules:
-            _remember(connection, plan, approval, rules, actor=house.actor)
-=======
-            raise IllegalState(f"A{approval.number} was {approval.status} already by {approval.decided_by}")
         if approve and approval.kind is ApprovalKind.QUESTION and not comment.strip():
             raise UsageError(
                 f"A{approval.number} is a question: it needs an answer",
                 hint=f'holdfast answer A{approval.number} "…"',
             )
-        decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment)
->>>>>>> mcp
+        rules = _rules(approval, approve=approve, always=always, remember=remember)
+        decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment, always=always)
+        if rules:
+            _remember(connection, plan, approval, rules, actor=house.actor)
         if approval.kind is ApprovalKind.TASK and approval.task_id is not None:
             task = tasks.get(connection, approval.task_id)
             if approve:
@@ -111,7 +94,6 @@ def decide(
         return decided
 
 
-<<<<<<< HEAD
 def _decided(approval: Approval) -> IllegalState:
     if approval.kind is ApprovalKind.PERMISSION and approval.status is ApprovalStatus.CANCELLED:
         return IllegalState(
@@ -156,7 +138,8 @@ def _remember(connection: Connection, plan: Plan, approval: Approval, rules: tup
     else:
         plans.set_fields(connection, plan.id, permissions=permissions.with_rules(plan.permissions, rules))
     plans.tell(connection, plan, "permissions", actor, told)
-=======
+
+
 def ask(
     house: House, plan_id: str, task_id: str | None, question: str, *, key: str = "", options: Sequence[str] = ()
 ) -> Approval:
@@ -201,4 +184,3 @@ def _refuse_long(question: str) -> None:
 def get(house: House, approval_id: str) -> Approval:
     with house.database.read() as connection:
         return approvals.get(connection, approval_id)
->>>>>>> mcp

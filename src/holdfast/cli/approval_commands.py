@@ -71,17 +71,6 @@ def reject(session: Session, gate: str, comment: str) -> int:
     return decide_gate(session, gate, approve=False, comment=comment)
 
 
-<<<<<<< HEAD
-def decide_gate(
-    session: Session,
-    reference: str,
-    *,
-    approve: bool,
-    comment: str,
-    always: bool = False,
-    remember: bool = False,
-) -> int:
-=======
 @verb("answer", example='holdfast answer A4 "Use the second one."')
 @gate_argument
 @click.argument("text", metavar="TEXT")
@@ -93,8 +82,15 @@ def answer(session: Session, gate: str, text: str) -> int:
     return decide_gate(session, gate, approve=True, comment=text)
 
 
-def decide_gate(session: Session, reference: str, *, approve: bool, comment: str) -> int:
->>>>>>> mcp
+def decide_gate(
+    session: Session,
+    reference: str,
+    *,
+    approve: bool,
+    comment: str,
+    always: bool = False,
+    remember: bool = False,
+) -> int:
     """Decides a gate and says how its plan goes on."""
     from holdfast.app import approvals as gates
     from holdfast.app import execution, plans

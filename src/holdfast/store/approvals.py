@@ -182,7 +182,6 @@ def asking(connection: Connection, plan_id: str) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-<<<<<<< HEAD
 def objections(connection: Connection, task_id: str) -> tuple[Approval, ...]:
     """Gives what the agents of a task asked for and a person rejected with a comment, oldest first."""
     query = select(approvals).where(
@@ -194,14 +193,10 @@ def objections(connection: Connection, task_id: str) -> tuple[Approval, ...]:
     return tuple(entity(Approval, row) for row in connection.execute(query.order_by(approvals.c.number)))
 
 
-def cancel_open(connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None) -> None:
-    """Closes the gates of a plan (or of one task) that nobody needs to decide any more."""
-=======
 def cancel_open(
     connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None, kind: ApprovalKind | None = None
 ) -> None:
     """Closes the gates of a plan (or of one task, or of one kind) that nobody needs to decide any more."""
->>>>>>> mcp
     query = select(approvals).where(approvals.c.plan_id == plan_id, approvals.c.status == ApprovalStatus.OPEN)
     if task_id is not None:
         query = query.where(approvals.c.task_id == task_id)
