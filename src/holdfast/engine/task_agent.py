@@ -17,10 +17,10 @@ from holdfast.agents import Launch, Lost, acp, catalog
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.domain import permissions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Plan, Project
+from holdfast.domain.plan import ApprovalKind, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
-from holdfast.engine import agent_prompt, confine, control, permission, task_command
+from holdfast.engine import agent_prompt, agent_tools, confine, control, permission, task_command
 from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
 from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
