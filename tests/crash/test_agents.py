@@ -38,14 +38,18 @@ def prompts(evidence: Evidence, key: str) -> list[str]:
     return [each.content for each in evidence.talks[key] if each.role is MessageRole.USER]
 
 
+# More of the same kind: `just test-all` and the campaign run them.
+CAMPAIGN = pytest.mark.campaign
+
+
 @pytest.mark.parametrize(
     "kills",
     [
-        "@begin:talker",
+        pytest.param("@begin:talker", marks=CAMPAIGN),
         "session.sending:4 session.told:3",
-        "engine.agent.prompt_made:1 session.sent:5 engine.agent.recorded:2",
+        pytest.param("engine.agent.prompt_made:1 session.sent:5 engine.agent.recorded:2", marks=CAMPAIGN),
         "session.answer_ready:2 session.terminal_started:1 session.file_written:1",
-        "store.messages.blobs_kept:1 session.turn_ended:1 engine.seal.snapshot:1",
+        pytest.param("store.messages.blobs_kept:1 session.turn_ended:1 engine.seal.snapshot:1", marks=CAMPAIGN),
     ],
 )
 def test_an_agent_whose_worker_is_killed_notices_nothing(make: MakeScene, kills: str) -> None:
@@ -64,12 +68,15 @@ def test_an_agent_whose_worker_is_killed_notices_nothing(make: MakeScene, kills:
 @pytest.mark.parametrize(
     "kills",
     [
-        "@begin:NAME",
+        pytest.param("@begin:NAME", marks=CAMPAIGN),
         "engine.agent.prompt_made:1 engine.agent.recorded:3",
-        "@begin:NAME engine.agent.strays_killed:1 engine.agent.started_again:1 engine.agent.prompt_made:1",
-        "session.terminal_started:1",
-        "shim.spawned:1 session.turn_ended:1",
-        "launch.started:1 launch.recorded:1 engine.agent.recorded:1",
+        pytest.param(
+            "@begin:NAME engine.agent.strays_killed:1 engine.agent.started_again:1 engine.agent.prompt_made:1",
+            marks=CAMPAIGN,
+        ),
+        pytest.param("session.terminal_started:1", marks=CAMPAIGN),
+        pytest.param("shim.spawned:1 session.turn_ended:1", marks=CAMPAIGN),
+        pytest.param("launch.started:1 launch.recorded:1 engine.agent.recorded:1", marks=CAMPAIGN),
     ],
 )
 def test_an_agent_that_dies_with_all_the_rest_goes_on_in_its_step(make: MakeScene, plan: str, kills: str) -> None:
