@@ -13,7 +13,7 @@ from holdfast.domain.conversation import Heard, PermissionWanted, ToolUsed
 from holdfast.domain.permissions import Policy, PolicyWord, Rule, Verdict, decide, in_force, read
 from holdfast.errors import UsageError
 
-TREE = "/work/tree"
+TREE = "/home/me/tree"
 ALLOW, REJECT, ASK = Verdict.ALLOW, Verdict.REJECT, Verdict.ASK
 SPECIAL = list(";&|`$()<>\n\r\0")
 

@@ -25,7 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "steps": (f"{_AT}step_commands", "List the steps of a project, newest first."),
     "step": (f"{_AT}step_commands", "Steps: show, compare, read the log, export, import."),
     "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom; newest first."),
-    "approvals": (f"{_AT}approval_commands", "List the gates where a person decides."),
+    "approvals": (
+        f"{_AT}approval_commands",
+        "List the gates where a person decides, or show one with all that it asks for.",
+    ),
     "approve": (f"{_AT}approval_commands", "Approve an open gate."),
     "reject": (f"{_AT}approval_commands", "Reject an open gate."),
     "answer": (f"{_AT}approval_commands", "Answer the question of an agent."),
