@@ -49,6 +49,15 @@ class Rule:
 Policy = PolicyWord | tuple[Rule, ...]
 
 
+# Looking is allowed, nothing else is, and nobody is asked.
+READ_ONLY: Policy = (
+    Rule(Verdict.ALLOW, "read"),
+    Rule(Verdict.ALLOW, "search"),
+    Rule(Verdict.ALLOW, "think"),
+    Rule(Verdict.REJECT),
+)
+
+
 def policy_of(*sources: object) -> Policy:
     """Gives the first policy that is set: a word, or a list of mappings, one per rule; raises `UsageError`."""
     chosen = next((source for source in sources if source not in (None, "", (), [])), PolicyWord.ASK)

@@ -10,6 +10,8 @@ from enum import StrEnum
 from holdfast.domain.budget import Budget
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
 
+REVIEW_ROUNDS = 2
+
 
 class PhaseMode(StrEnum):
     SEQUENTIAL = "sequential"
@@ -67,7 +69,7 @@ class Plan:
 
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
-    told to look again.
+    told to look again. `review_agent` empty = the one that does the work; `review_rounds` = how often it reviews.
     """
 
     id: str
@@ -96,11 +98,16 @@ class Plan:
     ended_at: datetime | None = None
     error: str = ""
     wakes: int = 0
+    review_agent: str = ""
+    review_rounds: int = REVIEW_ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """An ordered group of tasks. `position` starts at 0 and is unique in its plan."""
+    """An ordered group of tasks. `position` starts at 0 and is unique in its plan.
+
+    `review_round` 1, 2, … : the engine added it to have the plan's result reviewed; 0: it is the plan's own.
+    """
 
     id: str
     plan_id: str
@@ -112,6 +119,7 @@ class Phase:
     status: PhaseStatus
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    review_round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

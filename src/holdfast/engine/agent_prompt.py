@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import cast
 
 from holdfast.agents.acp import Opening
-from holdfast.domain.conversation import Conversation, Message, MessageRole
+from holdfast.domain.conversation import Conversation
 from holdfast.domain.plan import Plan
 from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import TaskStatus
+from holdfast.engine import plan_review
+from holdfast.engine.agent_words import last_words
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
@@ -21,22 +23,29 @@ GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
     "task from there."
 )
-# What is looked through for an agent's last words, and told again to a session that lost its memory.
-LAST_MESSAGES = 50
+# What is told again to a session that lost its memory.
 TOLD_AGAIN_MESSAGES = 400
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
-    """Gives the prompt of the agent's one turn, None once it has had it; the step knows the session first."""
+    """Gives the prompt of the agent's one turn, None once it has had it; the step knows the session first.
+
+    A reviewer has more turns where its verdict cannot be read.
+    """
     if opening.turn > 0:
-        return None
+        return plan_review.again(runtime, step, opening.turn) if work.reviews else None
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
         session = {**_session(now), "id": opening.session_id}
         steps.set_fields(connection, step.id, claim=work.claim, details={**now.details, "session": session})
         goes_on = bool(_session(now).get("launch")) or session_before(connection, now) != ""
         told = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES) if (head := _head(connection, work)) else ()
-        prompt = GO_ON if goes_on and opening.carried else first_prompt(connection, work, step)
+        if goes_on and opening.carried:
+            prompt = GO_ON
+        elif work.reviews:
+            prompt = plan_review.prompt(runtime, connection, work)
+        else:
+            prompt = first_prompt(connection, work, step)
     failpoint("engine.agent.prompt_made")
     if goes_on and not opening.carried and told:
         return f"{prompt}\n{resumed_prompt(told[::-1])}"
@@ -80,17 +89,3 @@ def result_of(connection: Connection, plan: Plan, task: Task) -> DependencyResul
     commit = (step.commit_after or "")[:12] if step.commit_after != step.commit_before else ""
     changed = f"{step.files_changed} files" if step.files_changed else ""
     return DependencyResult(task.title, last_words(connection, step), commit, changed)
-
-
-def last_words(connection: Connection, step: Step) -> str:
-    """Gives what the agent of a step said last; nothing where none spoke."""
-    head = conversations.head(connection, Conversation(step.plan_id, step.task_id)).message_id
-    if head is None:
-        return ""
-    said = (each for each in messages.walk_back(connection, head, LAST_MESSAGES) if speaks(each, step))
-    return next((each.content for each in said), "")
-
-
-def speaks(message: Message, step: Step) -> bool:
-    spoken = message.role is MessageRole.ASSISTANT and not message.thought and not message.tool_calls
-    return spoken and message.step_id == step.id

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.domain import permissions
 from holdfast.domain.conversation import PermissionWanted
-from holdfast.domain.permissions import Verdict
+from holdfast.domain.permissions import Policy, Verdict
 from holdfast.domain.plan import Approval, ApprovalKind
 from holdfast.domain.step import Step
 from holdfast.domain.transitions import ApprovalStatus
@@ -33,8 +33,7 @@ class Asker:
 
     async def ask(self, wanted: PermissionWanted) -> str | None:
         """Gives the id of the option that is chosen, None where the question is not answered any more."""
-        policy = permissions.policy_of(self.work.project.settings.get("permissions"), self.runtime.settings.permissions)
-        verdict = permissions.decide(policy, wanted.call, self.runtime.workspaces.path(self.work.place))
+        verdict = permissions.decide(self._policy(), wanted.call, self.runtime.workspaces.path(self.work.place))
         if verdict is not Verdict.ASK:
             return permissions.option(wanted, allow=verdict is Verdict.ALLOW)
         gate = await in_thread(self._open, wanted)
@@ -47,6 +46,11 @@ class Asker:
         if gate.status is ApprovalStatus.CANCELLED:
             return None
         return permissions.option(wanted, allow=gate.status is ApprovalStatus.APPROVED)
+
+    def _policy(self) -> Policy:
+        if self.work.task.read_only:
+            return permissions.READ_ONLY
+        return permissions.policy_of(self.work.project.settings.get("permissions"), self.runtime.settings.permissions)
 
     def _open(self, wanted: PermissionWanted) -> Approval:
         subject = f"{self.step.id}/{self.launch}/{wanted.request}"

@@ -19,7 +19,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
-from holdfast.engine import agent_prompt, confine, permission, task_command
+from holdfast.engine import agent_prompt, confine, permission, plan_review, task_command
 from holdfast.engine.agent_choice import agent_name, agent_of
 from holdfast.engine.agent_record import Recorder, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
@@ -86,6 +86,8 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
             break
         step = await in_thread(start_again, runtime, work, step, done)
     outcome = judge(done, stop)
+    if work.reviews and outcome["failure"] is None and not outcome["interrupted"]:
+        outcome = await in_thread(plan_review.judged, runtime, work, step, outcome)
     for script in task_command.check_scripts(runtime.settings, work):
         if outcome["failure"] is not None or outcome["interrupted"]:
             break
@@ -129,10 +131,11 @@ async def hold_session(
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
     wanted = await in_thread(session_wanted, runtime, work, step)
+    writes = not work.task.read_only
     done = await acp.run_session(
         folder,
         await in_thread(confined, plain),
-        replace(wanted, mode=spec.mode or None, model=spec.model or None),
+        replace(wanted, mode=spec.mode or None, model=spec.model or None, writes_files=writes, terminals=writes),
         next_prompt,
         after=recorder.position,
         on_updates=recorder.keep,
