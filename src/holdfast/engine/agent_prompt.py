@@ -7,7 +7,6 @@ from typing import cast
 
 from holdfast.agents.acp import Opening
 from holdfast.domain.conversation import Conversation
-from holdfast.domain.plan import Plan
 from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
@@ -17,7 +16,7 @@ from holdfast.engine.agent_words import last_words
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, conversations, messages, steps, tasks
+from holdfast.store import Connection, conversations, messages, plans, steps, tasks
 
 GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
@@ -71,16 +70,21 @@ def session_before(connection: Connection, step: Step) -> str:
 
 def first_prompt(connection: Connection, work: Work, step: Step) -> str:
     """Gives what the task's agent is told: the task, what was done before it, and what was tried."""
-    results = [result_of(connection, work.plan, tasks.get(connection, each)) for each in work.task.depends_on]
+    task, plan = work.task, work.plan
+    if task.contestant_of is not None:
+        # In a race it is told what the task that it stands for would be told.
+        task = tasks.get(connection, task.contestant_of)
+        plan = plans.get(connection, task.plan_id)
+    results = [result_of(connection, tasks.get(connection, each)) for each in task.depends_on]
     tried = [
         Tried(each.attempt, each.error, last_words(connection, each))
         for each in steps.of_task(connection, work.task.id)
         if each.attempt < step.attempt and each.failure is not None
     ]
-    return task_prompt(work.task, work.plan, work.plan.variables, results, tried)
+    return task_prompt(work.task, plan, plan.variables, results, tried)
 
 
-def result_of(connection: Connection, plan: Plan, task: Task) -> DependencyResult:
+def result_of(connection: Connection, task: Task) -> DependencyResult:
     """Gives what came of a task that is done."""
     done = [each for each in steps.of_task(connection, task.id) if each.active and each.exit_code == 0]
     if task.status is not TaskStatus.COMPLETED or not done:

@@ -354,7 +354,9 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
 
 
 def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, ended: Step) -> None:
-    """Gives the task the status that follows from its step; a parallel one stays running until it is merged."""
+    """Gives the task the status that follows from its step; a parallel one stays running until it is merged.
+
+    A contestant of a race never is: it ends where it is."""
     task = tasks.get(connection, work.task.id)
     told: dict[str, object] = {"step": ended.number, "attempt": ended.attempt}
     if ended.interrupted:
@@ -362,7 +364,7 @@ def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, 
         tasks.set_status(connection, task, target, claim=work.claim, actor=runtime.actor, data=told)
         return
     if ended.failure is None:
-        if work.phase.mode is not PhaseMode.PARALLEL:
+        if work.phase.mode is not PhaseMode.PARALLEL or task.contestant_of is not None:
             complete_task(connection, task, claim=work.claim, actor=runtime.actor, data=told)
         return
     fail_task(connection, runtime.settings, task, ended.failure, ended.error, claim=work.claim, actor=runtime.actor)
