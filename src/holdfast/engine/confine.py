@@ -56,10 +56,16 @@ def confined(
 
     `folder` is the run's folder. `task` None is a check of the plan itself.
     """
-    home = places.task_home(plan, task)
+    return confined_with(launch, sandbox, settings, places, plan.project_id, places.task_home(plan, task), folder)
+
+
+def confined_with(
+    launch: Launch, sandbox: Sandbox, settings: Settings, places: Places, project_id: str, home: Path, folder: Path
+) -> Launch:
+    """Does what `confined` does for what is no task's: it has the home that is given."""
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    objects = places.vault(plan.project_id) / "objects"
+    objects = places.vault(project_id) / "objects"
     asked_for = _unplaced(settings)
     confinement = replace(
         asked_for,
