@@ -28,7 +28,9 @@ phases:
         key: work
         depends_on: [before]
         max_attempts: 1
-        run: 'case "$HOLDFAST_TASK_KEY" in work) exit 1;; contestant-3) exit 7;; esac; echo $HOLDFAST_TASK_KEY > who.txt'
+        run: |
+          case $HOLDFAST_TASK_KEY in work) exit 1;; contestant-3) exit 7;; esac
+          echo $HOLDFAST_TASK_KEY > who.txt
         verify: ['grep -v nobody who.txt']
       - title: After
         key: after
@@ -104,8 +106,9 @@ def test_what_cannot_be_raced_or_picked_is_refused(bench: Bench) -> None:
         races.start(bench.house, work)
     with pytest.raises(UserError, match="no contestant 1"):
         races.pick(bench.house, work, 1)
+    before = plans.show(bench.house, plan.id).tasks[0].id
     with pytest.raises(UserError, match="it has no agent to choose"):
-        races.start(bench.house, work, agents=["codex"])
+        races.start(bench.house, before, agents=["codex"])
     asks = draft(bench, "title: A\nphases:\n- title: P\n  tasks:\n  - {title: W, agent: nobody, instructions: x}\n")
     with pytest.raises(Unavailable, match="nobody"):
         races.start(bench.house, plans.show(bench.house, asks.id).tasks[0].id, agents=["nobody"])

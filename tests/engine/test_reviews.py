@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -160,3 +162,35 @@ def test_an_exported_plan_has_no_rounds(bench: Bench) -> None:
     text = plans.export(bench.house, bench.run(plan()).plan.id)
     assert "Review round" not in text
     assert "reviewer" in text
+
+
+WORK_ON = """
+import sys
+from holdfast.app import execution, wire
+with wire.open_house() as house, execution.working(house, "run") as worker:
+    execution.follow(house, worker, sys.argv[1], lambda view: None, stop_waiting=lambda view: False)
+"""
+
+
+@pytest.mark.parametrize("failpoint", ["engine.agent.prompt_made:2", "engine.agent.recorded:4", "engine.review.back"])
+def test_a_review_survives_the_death_of_its_worker(bench: Bench, tmp_path: Path, failpoint: str) -> None:
+    writes = [{"write": {"path": "a.txt", "text": f"{word}\n"}} for word in ("one", "two")]
+    reviewer = one_after_another(tmp_path, {"say": CHANGES}, {"say": APPROVED})
+    agents(bench, worker=one_after_another(tmp_path, *writes), reviewer=reviewer)
+    started = bench.start(plan())
+    chosen = bench.house.settings
+    environment = {
+        **os.environ,
+        "HOLDFAST_DATA": str(chosen.data),
+        "HOLDFAST_AGENTS": str(chosen.agents),
+        "HOLDFAST_SANDBOX": "none",
+        "HOLDFAST_FAILPOINT": failpoint,
+    }
+    killed = subprocess.run([sys.executable, "-c", WORK_ON, started.id], env=environment, timeout=120)
+    assert killed.returncode == -9
+    with bench.working() as worker:
+        view = bench.until(worker, started.id)
+    assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
+    assert list(statuses(view)) == ["work", "review-1", "changes-1", "review-2"]
+    assert bench.files(view.plan.branch)["a.txt"] == "two\n"
+    assert len(told(bench, view, "review-1")) == 1, "it was asked once"

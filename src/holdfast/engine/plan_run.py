@@ -287,6 +287,7 @@ def implement(runtime: Runtime, plan: Plan) -> Turn | None:
             return None
         state = load_state(connection, locked)
         if plan_review.settle(connection, runtime, locked, state):
+            failpoint("engine.review.back")
             return None
         actions = current_actions(runtime, state)
         for action in actions:
