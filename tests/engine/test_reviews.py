@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.engine.conftest import Bench, statuses
 
 from holdfast.app import conversations, plans, tasks
