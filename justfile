@@ -32,6 +32,7 @@ bench:
     uv run python bench/checkpoint.py
     uv run python bench/sandbox.py
     uv run python bench/messages.py
+    uv run python bench/turn.py
 
 # Writes the pages that are made of the source.
 docs:

@@ -13,7 +13,16 @@ import pytest
 
 from holdfast.agents.acp.dialogue import Dialogue
 from holdfast.agents.journal import Record
-from holdfast.domain.conversation import Noted, PermissionWanted, Prompted, Spoke, ToolUsed, TurnEnded, Update
+from holdfast.domain.conversation import (
+    Noted,
+    PermissionWanted,
+    Prompted,
+    Spoke,
+    ToolUsed,
+    TurnEnded,
+    Update,
+    UsageTold,
+)
 
 RECORDINGS = sorted(Path(__file__).with_name("fixtures").glob("*.jsonl"))
 # Calls that our own small driver made beside the session, one at a time: the dialogue sends only what it needs.
@@ -82,6 +91,18 @@ def test_what_is_told_again_when_a_session_is_loaded_is_not_new(path: Path) -> N
     assert not [update for update in updates[:before] if isinstance(update, Spoke | ToolUsed)]
     assert dialogue.session is not None
     assert dialogue.session.carried
+
+
+def test_what_qwen_tells_of_its_tokens_beside_its_speech_is_summed_up() -> None:
+    (path,) = [path for path in RECORDINGS if path.name.startswith("qwen")]
+    first, second = (told(records) for records in processes(path))
+    for dialogue, updates in (first, second):
+        used = [update.usage.total_tokens for update in updates if isinstance(update, UsageTold)]
+        assert used == [1050 * number for number in range(1, len(used) + 1)]
+        assert dialogue.usage is not None
+        assert dialogue.usage.total_tokens == used[-1]
+    replayed = sum("_meta" in record.text and '"usage"' in record.text for record in processes(path)[1])
+    assert len([update for update in second[1] if isinstance(update, UsageTold)]) < replayed, "a replay costs nothing"
 
 
 @pytest.mark.parametrize("name", ["claude", "opencode", "qwen"])

@@ -30,7 +30,13 @@ from tests.harness.observe import Observed
 from tests.harness.sample import Scene, make_scene
 
 # What a worker does only when it takes over: killed there, after any kill before.
-RECOVERY = ("engine.recovery.handed_back", "engine.restart.strays_killed", "engine.restart.worktree_reset")
+RECOVERY = (
+    "engine.recovery.handed_back",
+    "engine.restart.strays_killed",
+    "engine.restart.worktree_reset",
+    "engine.agent.strays_killed",
+    "engine.agent.started_again",
+)
 
 INTERVALS = {"HOLDFAST_CHECKPOINT_INTERVAL_SECONDS": "0.05"}
 

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from holdfast.agents import Launch
 from holdfast.app import execution, plans, projects
 from holdfast.app.wire import House, open_house
 from holdfast.domain.plan import Plan
@@ -70,21 +71,21 @@ def begun(house: House, repository: Path, plan_file: Path) -> str:
     return plan.id
 
 
-def arm_shim(failpoint: str, launch: str, hit_file: str) -> None:
+def arm_shim(failpoint: str, wanted: str, hit_file: str) -> None:
     """Makes the n-th shim that this process starts die at a failpoint; the file then says that it passed it."""
     from holdfast.agents import launch as launching
 
     start_shim = launching._start_shim
     started = 0
 
-    def start(folder: Path, lock: int) -> None:
+    def start(folder: Path, lock: int, launch: Launch) -> None:
         nonlocal started
         started += 1
-        if started != int(launch):
-            return start_shim(folder, lock)
+        if started != int(wanted):
+            return start_shim(folder, lock, launch)
         os.environ.update(HOLDFAST_FAILPOINT=failpoint, HOLDFAST_FAILPOINT_LOG=hit_file)
         try:
-            return start_shim(folder, lock)
+            return start_shim(folder, lock, launch)
         finally:
             del os.environ["HOLDFAST_FAILPOINT"], os.environ["HOLDFAST_FAILPOINT_LOG"]
 

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.processes import await_quiet, tell
-from tests.harness.sample import LINES, Scene, git
+from tests.harness.sample import LINES, USED_COST, USED_TOKENS, Scene, git
 
 from holdfast.app import database, plans
 from holdfast.app.plans import PlanView
 from holdfast.app.wire import House, open_house
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, StageName
+from holdfast.domain.conversation import Conversation, Message, MessageRole
 from holdfast.domain.history import Event, EventType
 from holdfast.domain.step import Step
-from holdfast.domain.task import Task
+from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PlanStatus, TaskStatus
 from holdfast.settings import Settings
-from holdfast.store import checkpoints, events, logs
+from holdfast.store import checkpoints, events, logs, messages
 
 _STAGES = tuple(str(name) for name in StageName)
 _STEP = re.compile(r"(step=|Holdfast-Step: )\d+")
@@ -57,6 +58,7 @@ class Evidence:
     checkpoints: tuple[Checkpoint, ...]
     events: tuple[Event, ...]
     logs: Mapping[str, str]
+    talks: Mapping[str, tuple[Message, ...]]
     refs: Mapping[str, str]
     found: tuple[str, ...]
     files: Mapping[str, str]
@@ -87,6 +89,7 @@ def gather(scene: Scene) -> Evidence:
             checkpoints=_pages(house, checkpoints.list_, plan_id=view.plan.id),
             events=_events(house),
             logs={step.id: _log(house, step.id) for step in view.steps},
+            talks={task.key: _talk(house, task) for task in view.tasks if task.executor is Executor.AGENT},
             refs=_refs(vault),
             found=tuple(f"{each.rule} {each.subject}: {each.message}" for each in database.examine(house)),
             files=_files(vault, head),
@@ -128,7 +131,8 @@ def _happened(evidence: Evidence) -> Mapping[tuple[str, str, str], int]:
     """Counts the events by what they tell; how often a worker began is what the kills decide."""
     left_out = {(EventType.STEP, "restarted"), *((EventType.CHECKPOINT, str(kind)) for kind in _UNCOUNTED)}
     counted = [each for each in evidence.events if (each.type, each.subtype) not in left_out]
-    counted = [each for each in counted if each.type not in (EventType.WORKER, EventType.SYSTEM)]
+    # Messages are told of by the handful, as many as there are at the time.
+    counted = [each for each in counted if each.type not in (EventType.WORKER, EventType.SYSTEM, EventType.CHAT)]
     return Counter((str(each.type), each.subtype, evidence.key(each.task_id)) for each in counted)
 
 
@@ -152,7 +156,18 @@ def differences(reference: Observed, seen: Observed) -> list[str]:
 
 def violations(scene: Scene, evidence: Evidence, *, once: bool) -> list[str]:
     """Gives every broken promise of a run. `once`: commands outlived all kills, so effects outside came once, too."""
-    rules = (_sound, _numbers, _step_checkpoints, _refs_are_rows, _stages, _commits_of_steps, _marks, _terminal, _logs)
+    rules = (
+        _sound,
+        _numbers,
+        _step_checkpoints,
+        _refs_are_rows,
+        _stages,
+        _commits_of_steps,
+        _marks,
+        _terminal,
+        _logs,
+        _talks,
+    )
     found = [line for rule in rules for line in rule(evidence)]
     found += _outside(scene, evidence, once=once)
     found += _left_behind(scene)
@@ -273,7 +288,7 @@ def _terminal(evidence: Evidence) -> Iterator[str]:
 def _logs(evidence: Evidence) -> Iterator[str]:
     """A step's log has each numbered line once; after a restart the lines of the last start, all of them."""
     for step in evidence.view.steps:
-        if step.interrupted or step.exit_code is None:
+        if step.interrupted or step.exit_code is None or evidence.key(step.task_id) in evidence.talks:
             continue
         key = evidence.key(step.task_id)
         numbers = [int(n) for n in re.findall(rf"^line (\d+) of {key}$", evidence.logs[step.id], re.MULTILINE)]
@@ -289,6 +304,43 @@ def _logs(evidence: Evidence) -> Iterator[str]:
             yield f"the log of step {step.number} ({key}) has the lines {numbers}"
         if any(each != list(range(1, len(each) + 1)) for each in starts) or len(starts) > step.restarts + 1:
             yield f"the log of step {step.number} ({key}), restarted {step.restarts} times, has the lines {numbers}"
+
+
+def _talks(evidence: Evidence) -> Iterator[str]:
+    """A conversation has after each prompt what was said, once; after the last one, all of it."""
+    for task in evidence.view.tasks:
+        talk = evidence.talks.get(task.key, ())
+        for step in evidence.steps_of(task) if talk else ():
+            said = [each for each in talk if each.step_id == step.id]
+            yield from _talk_of(task.key, step, said)
+        if [each.position for each in talk] != list(range(len(talk))):
+            yield f"the conversation of {task.key} has the positions {[each.position for each in talk]}"
+        if task.key in evidence.talks and task.status is TaskStatus.COMPLETED and not talk:
+            yield f"{task.key} has no conversation"
+
+
+def _talk_of(key: str, step: Step, said: list[Message]) -> Iterator[str]:
+    turns: list[list[int]] = []
+    for message in said:
+        if message.role is MessageRole.USER:
+            turns.append([])
+        elif turns:
+            turns[-1] += [
+                int(number) for number in re.findall(rf"^line (\d+) of {key}$", message.content, re.MULTILINE)
+            ]
+        else:
+            yield f"step {step.number} ({key}): {message.content[:50]!r} was said before any prompt"
+            return
+    whole = list(range(1, LINES + 1))
+    if not step.interrupted and (not turns or turns[-1] != whole):
+        yield f"the conversation of step {step.number} ({key}) ends with the lines {turns[-1:]}"
+    if any(turn != whole[: len(turn)] for turn in turns) or len(turns) > step.restarts + 1:
+        yield f"the conversation of step {step.number} ({key}), restarted {step.restarts} times, has the lines {turns}"
+    if step.restarts == 0 and not step.interrupted and (step.tokens, step.cost_usd) != (USED_TOKENS, USED_COST):
+        yield f"step {step.number} ({key}) used {step.tokens} tokens and {step.cost_usd} USD"
+    calls = [call for message in said for call in message.tool_calls]
+    if step.restarts == 0 and not step.interrupted and len(calls) != 6:
+        yield f"step {step.number} ({key}) has the calls {[call.get('name') for call in calls]}"
 
 
 def _outside(scene: Scene, evidence: Evidence, *, once: bool) -> Iterator[str]:
@@ -340,6 +392,12 @@ def _pages(house: House, query: Any, **keywords: Any) -> tuple[Any, ...]:
 
 def _events(house: House) -> tuple[Event, ...]:
     return tuple(reversed(_pages(house, events.list_)))
+
+
+def _talk(house: House, task: Task) -> tuple[Message, ...]:
+    of = Conversation(task.plan_id, task.id)
+    with house.database.read() as connection:
+        return tuple(reversed(messages.list_(connection, of, limit=1000).items))
 
 
 def _log(house: House, step_id: str) -> str:

@@ -6,8 +6,10 @@ not at all or only in part can then be seen in the end, in the commits, outside,
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +64,7 @@ done
 PLAN = """\
 title: crash sample
 verify:
-  - sh check.sh build left right after flaky last
+  - sh check.sh build left right after flaky last talker teller
   - test ! -e marks/flaky-failed.txt
 variables:
   OUTSIDE: "{outside}"
@@ -71,11 +73,13 @@ phases:
     tasks:
       - {{key: build, title: Build it, run: "sh effect.sh build 0.04", verify: ["sh check.sh build", "test -d made"]}}
       - {{key: look, title: Look at it, run: "sh look.sh"}}
+      - {{key: talker, title: An agent, agent: talker, instructions: Do it, verify: ["sh check.sh talker"]}}
   - title: side by side
     mode: parallel
     tasks:
       - {{key: left, title: Left side, run: "sh effect.sh left 0.15"}}
       - {{key: right, title: Right side, run: "sh effect.sh right 0.05", verify: ["sh check.sh right"]}}
+      - {{key: teller, title: One that forgets, agent: teller, instructions: Do it, depends_on: [right]}}
       - {{key: after, title: After the right one, run: "sh effect.sh after 0.03", depends_on: [right]}}
   - title: finish
     tasks:
@@ -117,7 +121,39 @@ phases:
       - {{key: last, title: The last one, run: "sh effect.sh last 0.02"}}
 """
 
-NAMES = ("build", "left", "right", "after", "flaky", "last")
+NAMES = ("build", "left", "right", "after", "flaky", "last", "talker", "teller")
+AGENTS = {"talker": {"load": True}, "teller": {"load": False}}
+USED_TOKENS, USED_COST = 40, 0.25
+
+
+def turn(name: str) -> list[dict[str, object]]:
+    """Gives what an agent does for its task: whatever is cut off can be done again, and what is told twice is seen."""
+    told = 'echo "{moment} $HOLDFAST_TASK_KEY $HOLDFAST_ATTEMPT $HOLDFAST_STEP" >> "$OUTSIDE"'
+    mark = f'echo "{name} attempt=$HOLDFAST_ATTEMPT step=$HOLDFAST_STEP" > marks/{name}.txt'
+    work: list[dict[str, object]] = [
+        {"run": mark},
+        {"write": {"path": f"made/{name}/file.txt", "text": f"made by {name}\n", "client": True}},
+        {"ask": {"title": "May I?", "allow": [{"run": {"command": f"rm -f doomed/{name}.txt", "terminal": True}}]}},
+    ]
+    lines = [{"say": f"line {number} of {name}\n"} for number in range(1, LINES + 1)]
+    actions = [{"think": "so"}, {"run": told.format(moment="begin")}]
+    for number, line in enumerate(lines):
+        actions += [line, {"sleep": 0.01}]
+        actions += work[number // 4 : number // 4 + 1] if number % 4 == 3 else []
+    used = {"used": 100, "cost": USED_COST, "input": 30, "output": 10}
+    return [*actions, {"usage": used}, {"run": told.format(moment="end")}, {"say": "done"}]
+
+
+def write_agents(root: Path) -> None:
+    """Writes the agents of a run: one that loads its session after a kill, and one that cannot."""
+    tables: list[str] = []
+    for name, about in AGENTS.items():
+        script = root / f"{name}.json"
+        script.write_text(json.dumps({"agent": about, "turns": [turn(name)]}))
+        command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
+        sessions = json.dumps(str(root / "sessions"))
+        tables.append(f"[{name}]\ncommand = {command}\nenvironment = {{HOLDFAST_SCRIPTED_SESSIONS = {sessions}}}\n")
+    (root / "agents.toml").write_text("\n".join(tables))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +195,8 @@ class Scene:
             "HOLDFAST_COMMAND_ENVIRONMENT": names,
             "HOLDFAST_RETRY_BASE_SECONDS": "0.05",
             "HOLDFAST_SANDBOX": "none",
+            "HOLDFAST_AGENTS": str(self.root / "agents.toml"),
+            "HOLDFAST_PERMISSIONS": "allow-all",
             "HOLDFAST_CHECKPOINT_INTERVAL_SECONDS": "0",
             "HOLDFAST_STOP_GRACE_SECONDS": "2",
         }
@@ -179,6 +217,7 @@ def make_scene(root: Path, token: str, database_url: str, *, plan: str = PLAN) -
     git(scene.repository, "add", "-A")
     who = ("-c", "user.name=Crash", "-c", "user.email=crash@localhost")
     git(scene.repository, *who, "commit", "-q", "-m", "start")
+    write_agents(root)
     scene.plan_file.write_text(plan.format(outside=scene.outside))
     return scene
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from holdfast.app import plans, projects, steps
 from holdfast.domain.planfile import parse
 from holdfast.errors import Unavailable, UsageError
 from holdfast.sandbox import made, named
+
+SOURCE = Path(__file__).parents[2] / "src"
 
 PLAN = """
 title: Confined
@@ -125,3 +128,40 @@ def path_without_sandboxes(tmp_path: Path) -> str:
     git = subprocess.run(["sh", "-c", "command -v git"], check=True, capture_output=True, text=True).stdout.strip()
     (folder / "git").symlink_to(git)
     return str(folder)
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only(
+    tmp_path: Path,
+    repository: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home, scripts = tmp_path / "home", tmp_path / "scripts"
+    (home / ".holdfast-scripted").mkdir(parents=True)
+    (home / ".holdfast-scripted" / "login").write_text("a token\n")
+    (home / "private").write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    scripts.mkdir()
+    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private"
+    script = scripts / "agent.json"
+    actions = [{"run": look}, {"run": {"command": "ls -A ~ > seen-by-terminal", "terminal": True}}, {"say": "Done."}]
+    script.write_text(json.dumps({"turns": [actions]}))
+    command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
+    (scripts / "agents.toml").write_text(f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\n')
+    chosen = replace(
+        settings(tmp_path),
+        sandbox="bubblewrap",
+        sandbox_readable=f"{SOURCE}:{scripts}",
+        agents=scripts / "agents.toml",
+        permissions="allow-all",
+    )
+    for bench in opened(chosen, repository):
+        view = bench.run(
+            "title: T\nphases: [{title: a, tasks: [{title: t, agent: worker, instructions: Do it, max_attempts: 1}]}]"
+        )
+        assert view.plan.status == "completed", view.tasks[0].error
+        files = bench.files(view.plan.branch)
+        assert files["login"] == "a token\n"
+        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n"
+        assert view.steps[0].agent_config["sandbox"] == "bubblewrap"
+    assert list((home / ".holdfast-scripted").glob("session-*.json")), "its sessions are where the user has them"

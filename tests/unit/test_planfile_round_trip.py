@@ -8,7 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.builders import NOW
 
+from holdfast.domain import permissions
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy, PolicyWord, Rule, Verdict
 from holdfast.domain.plan import GateName, GateOrder, PhaseMode
 from holdfast.domain.planfile import Defaults, PhaseSpec, PlanFile, TaskSpec, from_domain, parse, render, to_domain
 from holdfast.domain.variables import places
@@ -37,6 +39,14 @@ BUDGETS = st.builds(
     st.none() | st.integers(1, 10**15),
     st.none() | st.floats(1e-9, 1e12),
 )
+PATTERNS = st.just("") | TEXTS.filter(str.strip)
+POLICIES = st.none() | st.builds(
+    Policy,
+    st.lists(
+        st.builds(Rule, st.sampled_from(Verdict), st.sampled_from(permissions.KINDS), PATTERNS, PATTERNS), max_size=3
+    ).map(tuple),
+    st.none() | st.sampled_from(PolicyWord),
+).filter(lambda policy: policy != Policy())
 SLUGS = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+){0,3}", fullmatch=True).filter(lambda text: len(text) <= 60)
 CONDITIONS = st.sampled_from(["", "true", "not false", 'variables.NAME == "a b"', "(true or\n false)", "'x' == '\\''"])
 
@@ -66,6 +76,7 @@ def phases(draw: st.DrawFn) -> tuple[PhaseSpec, ...]:
                     verify=tuple(draw(st.lists(WRITTEN, max_size=2))),
                     retryable=draw(st.none() | st.booleans()),
                     budget=draw(BUDGETS),
+                    permissions=None if runs else draw(POLICIES),
                 )
             )
             known.append(key)
@@ -97,6 +108,7 @@ PLANS = st.builds(
         lambda found: {**found, "NAME": "x"}
     ),
     agent=st.just("") | LINES,
+    permissions=POLICIES,
     defaults=st.builds(Defaults, st.none() | st.integers(1, 100), st.none() | SECONDS, st.none() | st.booleans()),
 )
 

@@ -175,13 +175,34 @@ def test_what_is_of_use_to_a_reader_is_told_and_the_rest_is_not() -> None:
         Planned(at(1), (("look", "completed"), ("write", "in_progress"), ("test", "pending"))),
         PermissionWanted(at(2), "q", call, (("1", "Yes", "allow_once"),)),
         Noted(at(3), "commands", {"names": ["x"]}),
-        Noted(at(4), "error", {"message": "overloaded"}),
+        Noted(at(4), "error", {"text": "overloaded"}),
     )
     assert said(messages) == [
         ("system", "plan:\n- [x] look\n- [>] write\n- [ ] test"),
         ("system", "asks for permission: rm -rf build"),
         ("system", "error: overloaded"),
     ]
+
+
+def test_a_call_that_is_told_with_the_question_only_is_kept_as_it_was_asked() -> None:
+    call = ToolUsed(at(2), "a", kind="execute", input={"command": "make"})
+    asked = PermissionWanted(at(2), "q", call, (("1", "Yes", "allow_once"),))
+    told = fold(asked, TurnEnded(at(3), "end_turn"))
+    assert [each.role for each in told] == [MessageRole.SYSTEM, MessageRole.ASSISTANT, MessageRole.TOOL]
+    assert told[1].tool_calls == ({"id": "a", "name": "execute", "input": {"command": "make"}, "kind": "execute"},)
+    assert not told[2].is_error
+    assert "never ended" not in str(told[2].tool_result)
+    done = fold(asked, ToolUsed(at(3), "a", status="completed", output="made"))
+    assert [each.tool_result for each in done][-1] == "made"
+
+
+def test_paths_in_the_worktree_are_shown_as_they_are_in_it() -> None:
+    fed = Transcript(CONVERSATION, "step", "agent-0", root="/at/tree")
+    diffs = [FileDiff("/at/tree/a", "x\n", "y\n"), FileDiff("/at/treehouse", "x\n", "y\n")]
+    edit = ToolUsed(at(1), "a", title="Edit", status="completed", diffs=diffs)
+    result = str(fed.feed((edit,), 1).messages[-1].tool_result)
+    assert "+++ b/a\n" in result
+    assert "+++ b//at/treehouse\n" in result
 
 
 def test_a_flood_of_calls_that_never_end_is_bounded() -> None:
@@ -224,7 +245,7 @@ def _updates() -> st.SearchStrategy[list[Update]]:
         st.builds(UsageTold, heard, USAGES),
         st.builds(PermissionWanted, heard, st.just("q"), call, st.just(())),
         st.builds(Planned, heard, st.just((("do", "pending"),))),
-        st.builds(Noted, heard, st.just("note"), st.sampled_from([{}, {"message": "m"}])),
+        st.builds(Noted, heard, st.just("note"), st.sampled_from([{}, {"text": "m"}])),
         st.builds(TurnEnded, heard, st.sampled_from(["end_turn", "refusal"]), st.none() | USAGES),
     )
     return st.lists(one, min_size=1, max_size=25)

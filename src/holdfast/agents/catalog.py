@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Policy
 from holdfast.domain.words import did_you_mean
 from holdfast.errors import NotFound, UsageError
 from holdfast.settings import Settings
@@ -39,7 +41,8 @@ class AgentSpec:
     words that make that program tell its version (none: it cannot). `environment` is set, `pass_environment` is passed
     on from ours where it is set there. `sessions` are folders below the home folder that it keeps sessions in.
     `mode` and `model` are what a session is set to, by the agent's own names (empty: as the agent has it);
-    `read_only_mode` is one in which it changes nothing. `verified` and `unverified` say how far this was checked.
+    `read_only_mode` is one in which it changes nothing. `permissions` is what it may do unasked. `verified` and
+    `unverified` say how far this was checked.
     """
 
     name: str
@@ -58,6 +61,7 @@ class AgentSpec:
     verified: str = ""
     unverified: str = ""
     own: bool = False
+    permissions: Policy | None = None
 
     def variables(self, source: Mapping[str, str]) -> dict[str, str]:
         """Gives what the agent's environment has beyond that of a command: what is passed on, and what is set."""
@@ -151,7 +155,7 @@ def parse(text: str, source: str, based_on: Mapping[str, AgentSpec]) -> list[Age
 
 _TEXTS = ("title", "install", "login", "mode", "model", "read_only_mode", "verified", "unverified")
 _LISTS = ("command", "version", "pass_environment", "sessions", "notes")
-KEYS = (*_TEXTS, *_LISTS, "environment")
+KEYS = (*_TEXTS, *_LISTS, "environment", "permissions")
 assert {*KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}
 
 
@@ -209,6 +213,11 @@ def _checked(table: _Table, key: str, value: object) -> object:
         if key == "command" and not (value and value[0]):
             raise table.wrong("command is empty", hint='command = ["name", "acp"]', key=key)
         return tuple(value)
+    if key == "permissions":
+        try:
+            return permissions.read(value)
+        except UsageError as error:
+            raise table.wrong(f"permissions: {error.message}", hint=error.hint, key=key) from error
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise table.wrong("environment is no table of texts", hint='environment = { NAME = "value" }', key=key)
     return dict(value)

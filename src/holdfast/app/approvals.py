@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import cast
+
 from holdfast.app.wire import House
-from holdfast.domain.plan import Approval, ApprovalKind
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Rule
+from holdfast.domain.plan import Approval, ApprovalKind, Plan
 from holdfast.domain.transitions import ApprovalStatus, TaskStatus
-from holdfast.errors import IllegalState, NotFound
+from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import Connection, approvals, plans, tasks
 
 
@@ -13,6 +18,12 @@ def list_(house: House, *, open_only: bool = True, limit: int = 100) -> tuple[Ap
     status = ApprovalStatus.OPEN if open_only else None
     with house.database.read() as connection:
         return tuple(approvals.list_(connection, status=status, limit=limit).items)
+
+
+def show(house: House, approval_id: str) -> Approval:
+    """Gives one gate; raises `NotFound`."""
+    with house.database.read() as connection:
+        return approvals.get(connection, approval_id)
 
 
 def find(house: House, reference: str) -> str:
@@ -36,10 +47,21 @@ def _of_owner(connection: Connection, reference: str) -> str:
     raise NotFound(f"no open gate is named {reference!r}", hint="list them: holdfast approvals")
 
 
-def decide(house: House, approval_id: str, *, approve: bool, comment: str = "") -> Approval:
+def decide(
+    house: House,
+    approval_id: str,
+    *,
+    approve: bool,
+    comment: str = "",
+    always: bool = False,
+    remember: bool = False,
+) -> Approval:
     """Records a person's decision and lets the plan's driver act on it; a decided gate cannot be decided again.
 
-    Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it.
+    Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it. Two things hold
+    for permissions only: `always` tells the agent that it need not ask again for what it calls the same, if it has such
+    an answer; `remember` writes a rule that allows exactly this into the policy of the plan, or of the task if it has
+    one of its own. What the agent was refused with a comment, it is told in its next prompt.
     """
     engine = house.engine
     with house.database.transaction() as connection:
@@ -47,8 +69,11 @@ def decide(house: House, approval_id: str, *, approve: bool, comment: str = "") 
         plan = plans.lock(connection, approval.plan_id)
         status = ApprovalStatus.APPROVED if approve else ApprovalStatus.REJECTED
         if approval.status is not ApprovalStatus.OPEN:
-            raise IllegalState(f"A{approval.number} was {approval.status} already by {approval.decided_by}")
-        decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment)
+            raise _decided(approval)
+        rules = _rules(approval, approve=approve, always=always, remember=remember)
+        decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment, always=always)
+        if rules:
+            _remember(connection, plan, approval, rules, actor=house.actor)
         if approval.kind is ApprovalKind.TASK and approval.task_id is not None:
             task = tasks.get(connection, approval.task_id)
             if approve:
@@ -57,3 +82,49 @@ def decide(house: House, approval_id: str, *, approve: bool, comment: str = "") 
                 tasks.set_status(connection, task, TaskStatus.SKIPPED, actor=house.actor, data={"comment": comment})
         engine.wake_plan(connection, plan.id, plan.run)
         return decided
+
+
+def _decided(approval: Approval) -> IllegalState:
+    if approval.kind is ApprovalKind.PERMISSION and approval.status is ApprovalStatus.CANCELLED:
+        return IllegalState(
+            f"A{approval.number} is cancelled: the agent that asked is gone",
+            hint="what it asks when it goes on is another gate: holdfast approvals",
+            code="gate_cancelled",
+        )
+    return IllegalState(f"A{approval.number} was {approval.status} already by {approval.decided_by}")
+
+
+def _rules(approval: Approval, *, approve: bool, always: bool, remember: bool) -> tuple[Rule, ...]:
+    """Gives the rules to be remembered; raises `UsageError` where the gate cannot be decided like this."""
+    if not always and not remember:
+        return ()
+    name = f"A{approval.number}"
+    if approval.kind is not ApprovalKind.PERMISSION or not approve:
+        raise UsageError(f"only the approval of a permission is for more than once; {name} is a {approval.kind} gate")
+    asked = approval.details
+    offered = cast("Sequence[Mapping[str, object]]", asked.get("options", ()))
+    if always and not any(each.get("kind") == "allow_always" for each in offered):
+        raise UsageError(f"the agent offers no `always` for {name}", hint="let Holdfast remember it: --remember")
+    if not remember:
+        return ()
+    paths = cast("Sequence[str]", asked.get("paths", ()))
+    command = str(asked.get("command", ""))
+    rules = permissions.allowing(str(asked.get("kind", "")), command, paths)
+    text = "".join((command, *paths))
+    if not rules or asked.get("cut") or not text.replace("\n", "").replace("\t", "").isprintable():
+        hint = "approve it once, and write the rule that you want: holdfast plan edit"
+        raise UsageError(f"what {name} asks for cannot be written as a rule", hint=hint)
+    return rules
+
+
+def _remember(connection: Connection, plan: Plan, approval: Approval, rules: tuple[Rule, ...], *, actor: str) -> None:
+    """Puts rules before those of the task's own policy, else of the plan's."""
+    told: dict[str, object] = {"gate": approval.number, "rules": permissions.plain(permissions.Policy(rules))}
+    task = tasks.get(connection, approval.task_id) if approval.task_id is not None else None
+    if task is not None and task.permissions is not None:
+        policy = permissions.with_rules(task.permissions, rules)
+        tasks.set_fields(connection, task.id, permissions=policy)
+        told["task"] = task.key
+    else:
+        plans.set_fields(connection, plan.id, permissions=permissions.with_rules(plan.permissions, rules))
+    plans.tell(connection, plan, "permissions", actor, told)

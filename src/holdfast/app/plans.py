@@ -18,8 +18,9 @@ from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_do
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
+from holdfast.domain.usage import Spent, spent
 from holdfast.engine import confine
-from holdfast.engine.agent_choice import agent_of
+from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.errors import IllegalState, InfraError, UsageError
@@ -39,6 +40,7 @@ class PlanView:
     gates: tuple[Approval, ...]
     steps: tuple[Step, ...]
     usage: Usage
+    spent: Spent
     critical_path: tuple[str, ...]
     groups: tuple[tuple[tuple[str, ...], ...], ...]
 
@@ -241,10 +243,14 @@ def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | Non
 
 
 def refuse_missing_agents(house: House, project: Project, all_tasks: tuple[Task, ...]) -> None:
-    """Raises `Unavailable` if a task that is still to run needs an agent that is not there."""
+    """Raises `Unavailable` if a task that is still to run needs an agent that is not there.
+
+    `UsageError` if what agents may do by default cannot be understood.
+    """
     for task in all_tasks:
         if task.executor is Executor.AGENT and task.status not in TASK_ENDED:
             agent_of(house.settings, project, task)
+            default_policy(house.settings)
 
 
 def refuse_foreign(house: House, project: Project) -> None:
@@ -262,14 +268,16 @@ def show(house: House, plan_id: str) -> PlanView:
         plan = plans.get(connection, plan_id)
         phases = tuple(plans.phases_of(connection, plan_id))
         all_tasks = tuple(plans.tasks_of(connection, plan_id))
+        all_steps = tuple(steps.of_plan(connection, plan_id))
         return PlanView(
             plan=plan,
             project=project_rows.get(connection, plan.project_id),
             phases=phases,
             tasks=all_tasks,
             gates=tuple(approvals.list_(connection, plan_id=plan_id, status=ApprovalStatus.OPEN).items),
-            steps=tuple(steps.of_plan(connection, plan_id)),
+            steps=all_steps,
             usage=steps.usage(connection, plan_id=plan_id, now=clock.now()),
+            spent=spent(all_steps),
             critical_path=dependencies.critical_path(all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),
         )

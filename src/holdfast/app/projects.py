@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import clock
+from holdfast.agents import catalog
 from holdfast.app.wire import House
+from holdfast.domain import permissions, planfile
 from holdfast.domain.plan import Project
+from holdfast.domain.words import did_you_mean
 from holdfast.engine import confine
-from holdfast.errors import IllegalState, NotFound, Unavailable, UserError
+from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError, UserError
 from holdfast.sandbox import SandboxName, choose
 from holdfast.store import Connection, projects
 from holdfast.vcs import RepositoryState, inspect, resolve
+
+SETTINGS = ("agent", "permissions", "sandbox", "include_ignored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +160,33 @@ def _free_slug(connection: Connection, slug: str, *, given: bool) -> str:
     if given:
         raise UserError(f"another project has the slug {slug!r}", hint="choose another: holdfast init --slug NAME")
     return next(name for n in range(2, len(taken) + 3) if (name := f"{slug}-{n}") not in taken)
+
+
+def set_setting(house: House, project: Project, key: str, values: Sequence[str]) -> Project:
+    """Gives a project a setting, or takes it away where there are no values; plans that run see it at their next look.
+
+    Raises `UsageError`, `NotFound` or `Unavailable` for a value that cannot be one here.
+    """
+    if key not in SETTINGS:
+        raise UsageError(f"a project has no setting {key!r}", hint=did_you_mean(key, SETTINGS))
+    kept = {name: value for name, value in project.settings.items() if name != key}
+    if values:
+        kept[key] = _setting(house, key, values)
+    with house.database.transaction() as connection:
+        return projects.set_settings(connection, project.id, kept, actor=house.actor)
+
+
+def _setting(house: House, key: str, values: Sequence[str]) -> object:
+    if key == "include_ignored":
+        return list(values)
+    if len(values) != 1:
+        raise UsageError(f"{key} takes one value", hint=f"holdfast project set {key} VALUE")
+    match key:
+        case "agent":
+            catalog.named(house.settings, values[0])
+            return values[0]
+        case "sandbox":
+            choose(values[0], image=house.settings.sandbox_image)
+            return values[0]
+        case _:
+            return permissions.plain(planfile.policy(values[0]))

@@ -180,6 +180,7 @@ def contestant(task: Task, phase: Phase, place: int, agent: str) -> Task:
         budget=task.budget,
         status=TaskStatus.PENDING,
         contestant_of=task.id,
+        permissions=task.permissions,
     )
 
 

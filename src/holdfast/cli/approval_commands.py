@@ -11,19 +11,35 @@ gate_argument = click.argument("gate", metavar="GATE")
 comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")
 
 
-@verb("approvals", example="holdfast approvals")
+@verb(
+    "approvals",
+    example="""
+    holdfast approvals
+    holdfast approvals A2
+    """,
+)
+@click.argument("gate", metavar="[GATE]", required=False, default="")
 @click.option("--all", "everything", is_flag=True, help="Decided ones too.")
-def approvals(session: Session, everything: bool) -> int:
-    """List the gates where a person decides."""
+def approvals(session: Session, gate: str, everything: bool) -> int:
+    """List the gates where a person decides, or show one with all that it asks for."""
     from holdfast.app import approvals as gates
+    from holdfast.cli.gates import asked
     from holdfast.cli.render import gates_table, say, show
+    from holdfast.domain.transitions import ApprovalStatus
 
     with session.house() as house:
-        found = gates.list_(house, open_only=not everything)
-    if session.json:
+        one = gates.show(house, gates.find(house, gate)) if gate else None
+        found = (one,) if one is not None else gates.list_(house, open_only=not everything)
+    if session.json and one is not None:
+        session.document(one)
+    elif session.json:
         session.document({"items": found, "next_cursor": None})
     elif found:
         show(session.out, gates_table(found))
+        for each in found:
+            if gate or each.status is ApprovalStatus.OPEN:
+                for part in asked(each, whole=bool(gate)):
+                    show(session.out, part)
     else:
         say(session.out, "no gate is open")
     return 0
@@ -32,12 +48,15 @@ def approvals(session: Session, everything: bool) -> int:
 @verb("approve", example="holdfast approve A2 -m 'looks right'")
 @gate_argument
 @comment_option
-def approve(session: Session, gate: str, comment: str) -> int:
+@click.option("--always", is_flag=True, help="Tell the agent not to ask again for what it calls the same.")
+@click.option("--remember", is_flag=True, help="Add a rule that allows exactly this to the plan's permissions.")
+def approve(session: Session, gate: str, comment: str, always: bool, remember: bool) -> int:
     """Approve an open gate.
 
-    GATE is A2, or the plan or task that waits (P3, T7).
+    GATE is A2, or the plan or task that waits (P3, T7). A permission is given this once; --always leaves the rest to
+    the agent, --remember to Holdfast.
     """
-    return decide_gate(session, gate, approve=True, comment=comment)
+    return decide_gate(session, gate, approve=True, comment=comment, always=always, remember=remember)
 
 
 @verb("reject", example="holdfast reject A2 -m 'tests are missing'")
@@ -46,19 +65,29 @@ def approve(session: Session, gate: str, comment: str) -> int:
 def reject(session: Session, gate: str, comment: str) -> int:
     """Reject an open gate.
 
-    A rejected task is left out; a rejected plan or result goes back a stage and its plan pauses.
+    A rejected task is left out; a rejected plan or result goes back a stage and its plan pauses. An
+    agent that is refused a permission goes on without it; the comment is in its next prompt.
     """
     return decide_gate(session, gate, approve=False, comment=comment)
 
 
-def decide_gate(session: Session, reference: str, *, approve: bool, comment: str) -> int:
+def decide_gate(
+    session: Session,
+    reference: str,
+    *,
+    approve: bool,
+    comment: str,
+    always: bool = False,
+    remember: bool = False,
+) -> int:
     """Decides a gate and says how its plan goes on."""
     from holdfast.app import approvals as gates
     from holdfast.app import execution, plans
     from holdfast.cli.render import safe
 
     with session.house() as house:
-        decided = gates.decide(house, gates.find(house, reference), approve=approve, comment=comment)
+        gate_id = gates.find(house, reference)
+        decided = gates.decide(house, gate_id, approve=approve, comment=comment, always=always, remember=remember)
         number = plans.show(house, decided.plan_id).plan.number
         worked_on = execution.is_worked_on(house)
     if session.json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from holdfast import clock
-from holdfast.cli.render import count, glyph, lasted, safe, seconds, style_of
+from holdfast.cli.render import cost, count, glyph, lasted, safe, seconds, style_of
 from holdfast.domain.plan import Phase, Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TASK_DONE, PhaseStatus, TaskStatus
@@ -69,9 +69,10 @@ def _usage(view: PlanView) -> str:
     usage, limit = view.usage, view.plan.budget
     shown = [f"work {seconds(usage.seconds)}" + (f" of {seconds(limit.max_seconds)}" if limit.max_seconds else "")]
     if usage.tokens:
-        shown.append(f"{usage.tokens:,} tokens")
-    if usage.cost_usd:
-        shown.append(f"{usage.cost_usd:.2f} USD")
+        shown.append(f"{usage.tokens:,} tokens" + (f" of {limit.max_tokens:,}" if limit.max_tokens else ""))
+    if paid := cost(view.spent):
+        of = f" of {limit.max_cost_usd:.2f}" if limit.max_cost_usd else ""
+        shown.append(f"{'cost ' if view.spent.cost_usd is None else ''}{paid}{of}")
     return " · ".join(shown) if usage.seconds else ""
 
 

@@ -18,7 +18,8 @@ from holdfast.app.plans import PlanView
 from holdfast.app.wire import House
 from holdfast.cli import board, ending
 from holdfast.cli.events import Names, is_minor, line, names_for
-from holdfast.cli.render import safe, say
+from holdfast.cli.gates import asked, offers_always
+from holdfast.cli.render import safe, say, show
 from holdfast.cli.session import Session, as_json, print_line
 from holdfast.domain.history import Event
 from holdfast.domain.plan import Approval, PauseMode
@@ -184,16 +185,19 @@ class Follower:
             if answer == "later":
                 self.put_off.add(gate.id)
             else:
-                comment = "" if answer == "y" else click.prompt("Why", default="", show_default=False, err=True)
-                approvals.decide(self.house, gate.id, approve=answer == "y", comment=comment)
+                comment = click.prompt("Why", default="", show_default=False, err=True) if answer == "n" else ""
+                always = answer == "always"
+                approvals.decide(self.house, gate.id, approve=answer != "n", comment=comment, always=always)
         return self.wait or any(gate.id not in self.put_off for gate in view.gates)
 
     def _ask(self, gate: Approval) -> str:
         say(self.session.err, f"A{gate.number} waits for you: {safe(gate.title)}", style="yellow")
+        for part in asked(gate):
+            show(self.session.err, part)
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            choices = click.Choice(["y", "n", "later"])
-            return click.prompt("Approve?", type=choices, default="later", err=True)
+            choices = ["y", *(["always"] if offers_always(gate) else []), "n", "later"]
+            return click.prompt("Approve?", type=click.Choice(choices), default="later", err=True)
         except (click.Abort, KeyboardInterrupt):
             return "later"
         finally:

@@ -11,6 +11,7 @@ _AT = "holdfast.cli."
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": (f"{_AT}project_commands", "Register a git repository as a project."),
+    "project": (f"{_AT}project_commands", "Projects: show them, change their settings."),
     "run": (f"{_AT}run_commands", "Run a plan file, or a plan drafted for a request, and show its progress."),
     "resume": (f"{_AT}run_commands", "Go on with what was interrupted or paused."),
     "status": (f"{_AT}status_commands", "Show unfinished plans, open gates and workers, or one plan."),

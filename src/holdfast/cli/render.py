@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from holdfast.domain.plan import Approval, Plan
     from holdfast.domain.step import Step
+    from holdfast.domain.usage import Spent
     from holdfast.vcs import Diff
 
 # One look for each word of state, of whatever thing it is.
@@ -228,3 +229,24 @@ def diff_line_style(line: str) -> str:
     if line.startswith(("diff ", "+++", "---")):
         return "bold"
     return {"@": "cyan", "+": "green", "-": "red"}.get(line[:1], "")
+
+
+def tokens(used: Spent) -> str:
+    """Gives tokens by kind, empty where none were told."""
+    kinds = (
+        (used.input_tokens, "input"),
+        (used.output_tokens, "output"),
+        (used.cached_tokens, "cached"),
+        (used.thought_tokens, "thought"),
+    )
+    listed = ", ".join(f"{number:,} {kind}" for number, kind in kinds if number)
+    return f"{used.total_tokens:,} ({listed})" if listed else ""
+
+
+def cost(used: Spent) -> str:
+    """Gives a cost and how far it is known; empty where nothing was used."""
+    if used.cost_usd is None:
+        return "unknown" if used.total_tokens else ""
+    amount = f"{used.cost_usd:.2f}" if used.cost_usd >= 0.1 or not used.cost_usd else f"{used.cost_usd:.4f}"
+    notes = [note for note, so in (("estimated", used.estimated), ("the rest is unknown", used.partly)) if so]
+    return f"{amount} USD" + (f" ({', '.join(notes)})" if notes else "")

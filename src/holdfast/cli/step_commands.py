@@ -77,21 +77,25 @@ def _project(house: House, slug: str, plan_id: str | None = None, task_id: str |
 def show(session: Session, number: str, project: str) -> int:
     """Show a step: its task, commits, times, usage, and the end of its output."""
     from holdfast.app import steps as views
+    from holdfast.domain.usage import spent
 
     with session.house() as house:
         found = views.get(house, _project(house, project), views.number_in(number))
         tail = views.tail(house, found.step, 10)
     if session.json:
-        session.document({"state": found.state, "step": found.step, "task": found.task, "log_tail": tail})
+        shown = {"state": found.state, "step": found.step, "task": found.task, "spent": spent([found.step])}
+        session.document({**shown, "log_tail": tail})
     else:
         _show(session, found, tail)
     return 0
 
 
 def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
-    from holdfast.cli.render import count, facts, lasted, safe, say, seconds, show, size, when, word
+    from holdfast.cli.render import cost, count, facts, lasted, safe, say, seconds, show, size, tokens, when, word
+    from holdfast.domain.usage import spent
 
     step, out = found.step, session.out
+    used = spent([step])
     say(out, f"step {step.number}  T{found.task.number} {safe(found.task.title)}", style="bold")
     config = "\n".join(f"{key}: {value}" for key, value in step.agent_config.items() if value not in (None, [], ""))
     show(
@@ -111,6 +115,8 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
                 ("  restarts", str(step.restarts or "")),
                 ("  cpu", seconds(step.cpu_seconds)),
                 ("  memory", size(step.peak_memory_bytes)),
+                ("  tokens", tokens(used)),
+                ("  cost", cost(used)),
                 (
                     "  changed",
                     f"{count(step.files_changed, 'file')}, {size(step.bytes_changed)}" if step.files_changed else "",

@@ -54,10 +54,12 @@ def show(session: Session, task: str) -> int:
 
 def _show(session: Session, view: TaskView) -> None:
     from holdfast.cli.chat import head_line
-    from holdfast.cli.render import facts, safe, say, show, steps_table, word
+    from holdfast.cli.render import cost, facts, safe, say, show, steps_table, tokens, word
     from holdfast.domain.step import state
+    from holdfast.domain.usage import spent
 
     found, out = view.task, session.out
+    used = spent(view.steps)
     say(out, f"T{found.number} {safe(found.title)}", style="bold")
     timeout = f"{found.timeout_seconds:g} s" if found.timeout_seconds else ""
     show(
@@ -76,6 +78,8 @@ def _show(session: Session, view: TaskView) -> None:
                 ("  branch", found.branch),
                 ("  head", f"T{found.number}@{found.head_checkpoint}" if found.head_checkpoint else ""),
                 ("  messages", head_line(view.conversation)),
+                ("  tokens", tokens(used)),
+                ("  cost", cost(used)),
                 ("  failure", f"{found.failure}" if found.failure else ""),
                 ("  error", found.error),
             ]

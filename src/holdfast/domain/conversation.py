@@ -129,6 +129,17 @@ class TokenUsage:
             self.cost_usd if later.cost_usd is None else later.cost_usd,
         )
 
+    def plus(self, more: TokenUsage) -> TokenUsage:
+        """Gives the sum of both, where an agent tells each part by itself."""
+        costs = [each.cost_usd for each in (self, more) if each.cost_usd is not None]
+        return TokenUsage(
+            self.input_tokens + more.input_tokens,
+            self.output_tokens + more.output_tokens,
+            self.cached_tokens + more.cached_tokens,
+            self.thought_tokens + more.thought_tokens,
+            sum(costs) if costs else None,
+        )
+
 
 # -- what a turn tells -----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeVar
 
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Policy
 from holdfast.domain.plan import GateName, Phase, Plan
 from holdfast.domain.planfile import PlanFile, to_domain
 from holdfast.domain.readiness import BUSY
@@ -25,11 +27,13 @@ Row = TypeVar("Row", Phase, Task)
 
 _TASK_FIELDS = (
     "phase_id", "key", "position", "title", "instructions", "executor", "command", "agent", "depends_on",
-    "max_attempts", "timeout_seconds", "verify", "retryable", "budget",
+    "max_attempts", "timeout_seconds", "verify", "retryable", "budget", "permissions",
 )  # fmt: skip
 _PHASE_FIELDS = ("position", "title", "mode", "pause_after", "when")
 _REVIEW_FIELDS = ("review", "review_agent", "review_rounds")
-_PLAN_FIELDS = ("title", "description", "gates", "gate_order", *_REVIEW_FIELDS, "verify", "budget", "variables")
+_PLAN_FIELDS = (
+    "title", "description", "gates", "gate_order", *_REVIEW_FIELDS, "verify", "budget", "variables", "permissions",
+)  # fmt: skip
 
 _NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
 _TAKES_TASKS = frozenset({PhaseStatus.PENDING, PhaseStatus.RUNNING, PhaseStatus.PAUSED, PhaseStatus.FAILED})
@@ -158,6 +162,7 @@ def _stays(of: Outline) -> set[tuple[str, str]]:
 def _plan_values(of: Outline, names: Mapping[str, str], stays: set[tuple[str, str]]) -> dict[str, Values]:
     plan = of.plan
     values: dict[str, object] = {name: getattr(plan, name) for name in _PLAN_FIELDS}
+    values["permissions"] = _plain(plan.permissions)
     order = tuple(names[phase.id] for phase in of.phases if (phase.id, plan.id) in stays)
     values |= {"budget": asdict(plan.budget), "slug": plan.slug, "base": plan.base_commit, "phases": order}
     return {plan.id: values}
@@ -191,9 +196,14 @@ def _task_values(of: Outline, names: Mapping[str, str]) -> dict[str, Values]:
             "verify": task.verify,
             "retryable": task.retryable,
             "budget": asdict(task.budget),
+            "permissions": _plain(task.permissions),
         }
         for task in of.tasks
     }
+
+
+def _plain(policy: Policy | None) -> object:
+    return None if policy is None else permissions.plain(policy)
 
 
 def _compared(

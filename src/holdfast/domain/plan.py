@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
 
 REVIEW_ROUNDS = 2
@@ -69,7 +70,8 @@ class Plan:
 
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
-    told to look again. `review_agent` empty = the one that does the work; `review_rounds` = how often it reviews.
+    told to look again. `permissions` is what it says of them itself. `review_agent` empty = the one that does the work;
+    `review_rounds` = how often it reviews.
     """
 
     id: str
@@ -100,6 +102,7 @@ class Plan:
     wakes: int = 0
     review_agent: str = ""
     review_rounds: int = REVIEW_ROUNDS
+    permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import TaskStatus
 
 
@@ -86,6 +87,7 @@ class Task:
     ended_at: datetime | None = None
     read_only: bool = False
     contestant_of: str | None = None
+    permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, assert_never, cast
 
@@ -97,6 +97,7 @@ class _Call:
     output: str = ""
     diffs: Sequence[FileDiff] = ()
     status: str = "pending"
+    asked_only: bool = False
 
     def hear(self, told: ToolUsed) -> None:
         self.title = told.title or self.title
@@ -110,9 +111,15 @@ class _Call:
 class Transcript:
     """Folds the updates of one launch into the messages of a conversation; holds what is not finished, no more."""
 
-    def __init__(self, conversation: Conversation, step_id: str, launch: str, mark: Mark | None = None) -> None:
-        """Begins at `mark`: the next update is the first one of the record after its position."""
+    def __init__(
+        self, conversation: Conversation, step_id: str, launch: str, mark: Mark | None = None, *, root: str = ""
+    ) -> None:
+        """Begins at `mark`: the next update is the first one of the record after its position.
+
+        Paths below `root`, the agent's worktree, are shown as they are in it.
+        """
         self._conversation = conversation
+        self._root = f"{root.rstrip('/')}/" if root else ""
         self._step_id = step_id
         self._launch = launch
         self._mark = mark or Mark()
@@ -170,11 +177,10 @@ class Transcript:
             case UsageTold():
                 self._heard = self._heard.then(update.usage)
             case PermissionWanted():
-                self._hear_call(update.call)
-                self._tell(update.heard.at, f"asks for permission: {update.call.title or update.call.id}")
+                self._hear_question(update)
             case Noted():
-                if isinstance(message := update.data.get("message"), str):
-                    self._tell(update.heard.at, f"{update.what}: {message}", is_error=update.what == "error")
+                if isinstance(text := update.data.get("text"), str):
+                    self._tell(update.heard.at, f"{update.what}: {text}", is_error=update.what == "error")
             case TurnEnded():
                 if update.usage is not None:
                     self._heard = self._heard.then(update.usage)
@@ -227,18 +233,32 @@ class Transcript:
             if told.title is None and told.status not in ("pending", "in_progress"):
                 self._hear_late(told)
                 return
-            self._close_speech()
-            if len(self._calls) >= OPEN_CALLS:
-                self._close_call(next(iter(self._calls.values())), told.heard.at)
-            call = self._calls[told.id] = _Call(self._origin, told.heard.at, told.id)
+            call = self._open_call(told)
         call.hear(told)
+        call.asked_only = False
         if call.status in _ENDED:
             self._close_speech()
             self._close_call(call, told.heard.at)
 
+    def _hear_question(self, asked: PermissionWanted) -> None:
+        """Opens the call that is asked about: some agents tell what it is nowhere else."""
+        call = self._calls.get(asked.call.id)
+        if call is None:
+            call = self._open_call(asked.call)
+            call.asked_only = True
+        call.hear(asked.call)
+        self._tell(asked.heard.at, f"asks for permission: {call.title or call.kind}")
+
+    def _open_call(self, told: ToolUsed) -> _Call:
+        self._close_speech()
+        if len(self._calls) >= OPEN_CALLS:
+            self._close_call(next(iter(self._calls.values())), told.heard.at)
+        call = self._calls[told.id] = _Call(self._origin, told.heard.at, told.id)
+        return call
+
     def _hear_late(self, told: ToolUsed) -> None:
         """Keeps what is told of a call that is not open, as agents do of one that has ended."""
-        result = result_text(told.output or "", told.diffs or ())
+        result = result_text(told.output or "", self._shown(told.diffs or ()))
         if result:
             self._close_speech()
             failed = told.status == "failed"
@@ -249,13 +269,18 @@ class Transcript:
         """Gives the two messages of a call, which is not open any more."""
         del self._calls[call.id]
         name, given = call.title or call.kind, bounded(call.input)
-        result = result_text(call.output, call.diffs)
-        if call.status not in _ENDED:
+        result = result_text(call.output, self._shown(call.diffs))
+        if call.asked_only:
+            result = f"{result}\n[it was asked for; the agent told nothing more of it]".lstrip()
+        elif call.status not in _ENDED:
             result = f"{result}\n[never ended]".lstrip()
         asked = {"id": call.id, "name": name, "input": given, "kind": call.kind}
         self._emit(call.origin, "call", MessageRole.ASSISTANT, call.at, calls=(asked,))
-        failed = call.status != "completed"
+        failed = call.status != "completed" and not call.asked_only
         self._emit(call.origin, "result", MessageRole.TOOL, at, name=name, given=given, result=result, is_error=failed)
+
+    def _shown(self, diffs: Iterable[FileDiff]) -> Iterable[FileDiff]:
+        return (replace(diff, path=diff.path.removeprefix(self._root)) for diff in diffs)
 
     # -- turns -------------------------------------------------------------------------------------------------------
 

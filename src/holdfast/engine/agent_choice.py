@@ -1,12 +1,17 @@
-"""Which agent a task is run by, and whether it is there. Cheap to import: verbs ask before anything is started."""
+"""Which agent a task is run by, whether it is there, and what it may do unasked.
+
+Cheap to import: verbs ask before anything is started.
+"""
 
 from __future__ import annotations
 
 from holdfast.agents import catalog
 from holdfast.agents.catalog import AgentSpec
-from holdfast.domain.plan import Project
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Policy
+from holdfast.domain.plan import Plan, Project
 from holdfast.domain.task import Task
-from holdfast.errors import NotFound, Unavailable
+from holdfast.errors import NotFound, Unavailable, UsageError
 from holdfast.settings import Settings
 
 
@@ -38,3 +43,30 @@ def agent_of(settings: Settings, project: Project, task: Task) -> AgentSpec:
             code="agent_missing",
         )
     return spec
+
+
+def policy_of(settings: Settings, project: Project, plan: Plan, task: Task) -> Policy:
+    """Gives what a task's agent may do unasked, as the task, plan, agent, project and settings say, the nearest first.
+
+    Raises `UsageError` where one of them is no policy.
+    """
+    try:
+        of_agent = catalog.named(settings, agent_name(settings, project, task)).permissions
+    except NotFound:
+        of_agent = None
+    given = project.settings.get("permissions")
+    return permissions.in_force(
+        task.permissions,
+        plan.permissions,
+        of_agent,
+        None if given is None else permissions.read(given),
+        default_policy(settings),
+    )
+
+
+def default_policy(settings: Settings) -> Policy:
+    """Gives what agents may do unasked where nothing else says; raises `UsageError` that names the setting."""
+    try:
+        return permissions.read(settings.permissions)
+    except UsageError as error:
+        raise UsageError(f"HOLDFAST_PERMISSIONS: {error.message}", hint=error.hint) from error

@@ -29,6 +29,7 @@ from holdfast.engine.places import Places
 from holdfast.engine.workspace import Workspaces
 from holdfast.errors import Unavailable
 from holdfast.planner import Answer, with_schema
+from holdfast.sandbox import SandboxName
 from holdfast.settings import Settings
 from holdfast.vcs import write_files
 
@@ -79,8 +80,11 @@ class AgentDrafter:
     async def _hold(self, folder: Path, prompt: str, heard: Heard) -> TurnOutcome:
         settings, files = self.settings, str(folder / FILES)
         sandbox = await asyncio.to_thread(confine.sandbox_of, settings, self.project)
+        command, shown = self.agent.command, confine.Shown()
+        if sandbox.name is not SandboxName.NONE:
+            command, shown = confine.shown_in(self.places, folder / "home", self.agent)
         plain = Launch(
-            argv=self.agent.command,
+            argv=command,
             cwd=files,
             env=environment(settings.command_environment.split(","), {}, self.agent.variables(os.environ)),
             timeout_seconds=settings.planner_timeout_seconds,
@@ -90,7 +94,7 @@ class AgentDrafter:
             secrets=settings.secret_names,
         )
         launch = confine.confined_with(
-            plain, sandbox, settings, self.places, self.project.id, folder / "home", folder / RUN
+            plain, sandbox, settings, self.places, self.project.id, folder / "home", folder / RUN, shown
         )
 
         async def next_prompt(opening: Opening) -> str | None:

@@ -3,69 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 from holdfast.agents.acp import Opening
-from holdfast.domain.conversation import Conversation
+from holdfast.domain.conversation import Conversation, Message
 from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
 from holdfast.domain.step import Step
-from holdfast.domain.task import Task
+from holdfast.domain.task import NOT_COUNTED, Task
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import plan_review
-from holdfast.engine.agent_words import last_words
+from holdfast.engine.agent_record import Session
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, conversations, messages, plans, steps, tasks
+from holdfast.store import Connection, approvals, conversations, messages, plans, steps, tasks
 
 GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
     "task from there."
 )
-# What is told again to a session that lost its memory.
+REJECTED = "A person rejected what you asked permission for, and said why:"
+HEED = "Go on with the task in this light. If nothing is left to do, say so."
+# How much is told again to a session that lost its memory, and how many failures to one that begins anew.
 TOLD_AGAIN_MESSAGES = 400
+TOLD_FAILURES = 3
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
-    """Gives the prompt of the agent's one turn, None once it has had it; the step knows the session first.
+    """Gives the prompt of the agent's turn, None once it has been told everything; the step knows the session first.
 
-    A reviewer has more turns where its verdict cannot be read.
+    There is one turn, and another one for what a person had to say when they rejected what the agent asked for: the
+    answer to a question of ACP's has no room for words. A reviewer has more where its verdict cannot be read.
     """
-    if opening.turn > 0:
-        return plan_review.again(runtime, step, opening.turn) if work.reviews else None
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
-        session = {**_session(now), "id": opening.session_id}
-        steps.set_fields(connection, step.id, claim=work.claim, details={**now.details, "session": session})
-        goes_on = bool(_session(now).get("launch")) or session_before(connection, now) != ""
-        told = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES) if (head := _head(connection, work)) else ()
-        if goes_on and opening.carried:
+        remarks, told_now = _objections(connection, now, opening)
+        if opening.turn > 0 and not remarks:
+            return plan_review.again(connection, now, opening.turn) if work.reviews else None
+        details = {**replace(Session.of(now), opened=opening.session_id).within(now), "told": told_now}
+        steps.set_fields(connection, step.id, claim=work.claim, details=details)
+        if opening.turn > 0:
+            prompt = HEED
+        elif opening.carried:
             prompt = GO_ON
-        elif work.reviews:
-            prompt = plan_review.prompt(runtime, connection, work)
         else:
-            prompt = first_prompt(connection, work, step)
+            told = told_before(connection, work, now)
+            prompt = (
+                plan_review.prompt(runtime, connection, work) if work.reviews else first_prompt(connection, work, step)
+            )
+            prompt = f"{prompt}\n{resumed_prompt(told)}" if told else prompt
+        prompt = f"{prompt}\n\n{remarks}" if remarks else prompt
     failpoint("engine.agent.prompt_made")
-    if goes_on and not opening.carried and told:
-        return f"{prompt}\n{resumed_prompt(told[::-1])}"
     return prompt
 
 
-def _session(step: Step) -> Mapping[str, object]:
-    kept = step.details.get("session")
-    return cast("Mapping[str, object]", kept) if isinstance(kept, Mapping) else {}
+def session_to_load(connection: Connection, step: Step) -> str:
+    """Gives the agent's session that was cut off and is to go on, in this step or before it; empty for a new one."""
+    return next((known for each in cut_off(connection, step) if (known := Session.of(each).id)), "")
 
 
-def _head(connection: Connection, work: Work) -> str | None:
-    return conversations.head(connection, Conversation(work.plan.id, work.task.id)).message_id
+def cut_off(connection: Connection, step: Step) -> list[Step]:
+    """Gives the steps whose work goes on in a step, newest first: what of it was done before the present process, and
+    the same attempt's steps that were stopped before their end."""
+    found = [step] if Session.of(step).launch else []
+    for each in reversed(steps.of_task(connection, step.task_id)):
+        if each.number >= step.number:
+            continue
+        stopped = each.interrupted or each.failure in NOT_COUNTED
+        if not (stopped and each.active and each.attempt == step.attempt):
+            break
+        found.append(each)
+    return found
 
 
-def session_before(connection: Connection, step: Step) -> str:
-    """Gives the agent's session of the step that this one goes on from: same attempt, stopped before its end."""
-    before = [each for each in steps.of_task(connection, step.task_id) if each.number < step.number]
-    if not before or before[-1].attempt != step.attempt:
-        return ""
-    return str(_session(before[-1]).get("id", ""))
+def _objections(connection: Connection, step: Step, opening: Opening) -> tuple[str, dict[str, str]]:
+    """Gives what people said to what they rejected and this attempt's agent was not told, and which turns tell what.
+
+    A turn that is prompted for again after a crash is told the same again.
+    """
+    turn = f"{step.id}/{Session.of(step).launch}/{opening.turn}"
+    known: dict[str, str] = {}
+    for each in steps.of_task(connection, step.task_id):
+        if each.attempt == step.attempt:
+            known |= cast("Mapping[str, str]", each.details.get("told") or {})
+    gates = [gate for gate in approvals.objections(connection, step.task_id) if known.get(gate.id, turn) == turn]
+    mine = cast("Mapping[str, str]", step.details.get("told") or {})
+    lines = [
+        f"- {gate.details.get('command') or gate.details.get('tool') or 'a tool'}: {gate.comment}" for gate in gates
+    ]
+    return "\n".join((REJECTED, *lines)) if lines else "", {**mine, **{gate.id: turn for gate in gates}}
+
+
+def told_before(connection: Connection, work: Work, step: Step) -> list[Message]:
+    """Gives what was said in the work that goes on, oldest first."""
+    ids = {each.id for each in cut_off(connection, step)}
+    head = conversations.head(connection, Conversation(work.plan.id, work.task.id)).message_id
+    if head is None or not ids:
+        return []
+    newest = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES)
+    return [each for each in reversed(newest) if each.step_id in ids]
 
 
 def first_prompt(connection: Connection, work: Work, step: Step) -> str:
@@ -76,11 +113,12 @@ def first_prompt(connection: Connection, work: Work, step: Step) -> str:
         task = tasks.get(connection, task.contestant_of)
         plan = plans.get(connection, task.plan_id)
     results = [result_of(connection, tasks.get(connection, each)) for each in task.depends_on]
-    tried = [
-        Tried(each.attempt, each.error, last_words(connection, each))
+    failed = [
+        each
         for each in steps.of_task(connection, work.task.id)
-        if each.attempt < step.attempt and each.failure is not None
+        if each.number < step.number and each.active and each.failure is not None and each.failure not in NOT_COUNTED
     ]
+    tried = [Tried(each.attempt, each.error, last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
     return task_prompt(work.task, plan, plan.variables, results, tried)
 
 
@@ -93,3 +131,7 @@ def result_of(connection: Connection, task: Task) -> DependencyResult:
     commit = (step.commit_after or "")[:12] if step.commit_after != step.commit_before else ""
     changed = f"{step.files_changed} files" if step.files_changed else ""
     return DependencyResult(task.title, last_words(connection, step), commit, changed)
+
+
+def last_words(connection: Connection, step: Step) -> str:
+    return next(iter(messages.last_words(connection, step)), "")

@@ -1,19 +1,53 @@
-"""Stores what an agent tells, each message once, whatever dies: messages and the journal's mark commit together."""
+"""Stores what an agent tells, each message once, whatever dies: messages and the journal's mark commit together.
+
+With the prompt the step learns which of the agent's sessions knows the task: only such a session is loaded again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 from holdfast import clock
-from holdfast.domain.conversation import Conversation, Heard, Message, Update
+from holdfast.domain import prices
+from holdfast.domain.conversation import Conversation, Heard, Message, Prompted, TokenUsage, Update
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step
 from holdfast.domain.transcript import Folded, Mark, Transcript
+from holdfast.engine.pricing import price_table
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, events, messages, steps
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a step remembers of its agent's sessions.
+
+    `launch` counts the processes started for it, from 0; `opened` is the session that the last of them opened, `id` the
+    last one that was told the task, empty before; `deaths` counts the processes that died in mid-turn.
+    """
+
+    launch: int = 0
+    opened: str = ""
+    id: str = ""
+    deaths: int = 0
+
+    @classmethod
+    def of(cls, step: Step) -> Session:
+        kept = step.details.get("session")
+        return cls(**cast("Mapping[str, Any]", kept)) if isinstance(kept, Mapping) else cls()
+
+    @property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return f"agent-{self.launch}"
+
+    def within(self, step: Step) -> Mapping[str, object]:
+        """Gives the details of a step that remember this."""
+        return {**step.details, "session": asdict(self)}
 
 
 def conversation_of(work: Work) -> Conversation:
@@ -31,6 +65,7 @@ class Recorder:
     transcript: Transcript
     mark: Mark
     heard: int
+    used: TokenUsage
 
     @property
     def position(self) -> int:
@@ -38,15 +73,17 @@ class Recorder:
 
     async def keep(self, updates: Sequence[Update], position: int) -> None:
         """Takes the next updates, which end at the journal record `position`."""
-        self.heard = position
-        await in_thread(self._store, self.transcript.feed(updates, position))
+        self.heard = max(self.heard, position)
+        prompted = any(isinstance(update, Prompted) for update in updates)
+        await in_thread(self._store, self.transcript.feed(updates, position), prompted)
 
     async def end(self) -> None:
         """Closes what is open because the agent's process is over."""
         await in_thread(self._store, self.transcript.end(Heard(self.heard, clock.now())))
 
-    def _store(self, folded: Folded) -> None:
-        if not folded.messages and folded.mark.heard == self.mark.heard:
+    def _store(self, folded: Folded, prompted: bool = False) -> None:
+        used = self.transcript.usage
+        if not folded.messages and used == self.used:
             return  # nothing that could be lost: a fold begun before it comes to the same
         settings = self.runtime.settings
         new, kept = messages.keep_big_results(self.runtime.places.blobs, folded.messages, settings.result_max_bytes)
@@ -63,9 +100,15 @@ class Recorder:
                 snapshot_every=settings.snapshot_messages,
             )
             self._tell(connection, new)
-            self._count(connection)
+            if prompted:
+                self._remember_session(connection)
+            if used != self.used:
+                # As it is told, and in the middle of a speech too: a budget is looked at while the agent works.
+                priced, launch = self._priced(used), self.source.launch
+                estimated = priced.cost_usd != used.cost_usd
+                steps.use(connection, self.step.id, launch, priced, estimated=estimated, claim=self.work.claim)
         failpoint("engine.agent.recorded")
-        self.mark = folded.mark
+        self.mark, self.used = folded.mark, used
 
     def _tell(self, connection: Connection, new: Sequence[Message]) -> None:
         """Writes one event for the messages: who follows the plan fetches them."""
@@ -83,11 +126,19 @@ class Recorder:
                 data={"count": len(new), "last": new[-1].id},
             )
 
-    def _count(self, connection: Connection) -> None:
-        """Keeps what was used on the step, as it is told: a budget is looked at while the agent works."""
-        used = self.transcript.usage
-        if used != self.mark.heard:
-            steps.use(connection, self.step.id, self.source.launch, used, claim=self.work.claim)
+    def _priced(self, used: TokenUsage) -> TokenUsage:
+        """Adds the cost that follows from the model's price where the agent tells none and the model is known."""
+        if not used.total_tokens:
+            return used
+        model = str(self.step.agent_config.get("model", ""))
+        table = price_table(self.runtime.settings)
+        return replace(used, cost_usd=prices.cost_of(table, model, used, clock.now().date()))
+
+    def _remember_session(self, connection: Connection) -> None:
+        step = steps.lock(connection, self.step.id)
+        session = Session.of(step)
+        known = replace(session, id=session.opened)
+        steps.set_fields(connection, step.id, claim=self.work.claim, details=known.within(step))
 
 
 def open_recorder(runtime: Runtime, work: Work, step: Step, launch: str) -> Recorder:
@@ -95,5 +146,6 @@ def open_recorder(runtime: Runtime, work: Work, step: Step, launch: str) -> Reco
     source = messages.Source(step.id, launch)
     with runtime.database.read() as connection:
         mark = messages.mark(connection, source)
-    transcript = Transcript(conversation_of(work), step.id, launch, mark)
-    return Recorder(runtime, work, step, source, transcript, mark, mark.position)
+    root = runtime.workspaces.path(work.place)
+    transcript = Transcript(conversation_of(work), step.id, launch, mark, root=root)
+    return Recorder(runtime, work, step, source, transcript, mark, mark.position, mark.heard)

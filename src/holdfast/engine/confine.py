@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast.agents import Launch, kill_strays
+from holdfast.agents.catalog import AgentSpec, Missing, program
+from holdfast.agents.installed import installed
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.task import Task
 from holdfast.engine.places import Places
@@ -49,20 +51,63 @@ def described(settings: Settings, project: Project) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a run sees beside what all runs of its task do."""
+
+    readable: tuple[Mount, ...] = ()
+    writable: tuple[Mount, ...] = ()
+
+
+def shown_to_agent(places: Places, plan: Plan, task: Task, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
+    """Gives the command line of an agent and what it sees: its program, and where it keeps logins and sessions.
+
+    Those folders are the user's own, at the same place below the task's home: who is logged in stays logged in. One
+    that the user does not have is the task's.
+    """
+    return shown_in(places, places.task_home(plan, task), spec)
+
+
+def shown_in(places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
+    """Does what `shown_to_agent` does for an agent that is no task's: it has the home that is given."""
+    place = program(spec)
+    if isinstance(place, Missing):
+        return spec.command, Shown()
+    own = installed(place, (Path.home(), places.data))
+    kept = [Mount(Path.home() / name, home / name) for name in spec.sessions if (Path.home() / name).is_dir()]
+    return (str(own.program), *spec.command[1:]), Shown(tuple(map(Mount.of, own.readable)), tuple(kept))
+
+
 def confined(
-    launch: Launch, sandbox: Sandbox, settings: Settings, places: Places, plan: Plan, task: Task | None, folder: Path
+    launch: Launch,
+    sandbox: Sandbox,
+    settings: Settings,
+    places: Places,
+    plan: Plan,
+    task: Task | None,
+    folder: Path,
+    shown: Shown | None = None,
 ) -> Launch:
     """Gives `launch`, which works in its worktree, as one that runs in `sandbox`; makes the task's home.
 
     `folder` is the run's folder. `task` None is a check of the plan itself.
     """
-    return confined_with(launch, sandbox, settings, places, plan.project_id, places.task_home(plan, task), folder)
+    home = places.task_home(plan, task)
+    return confined_with(launch, sandbox, settings, places, plan.project_id, home, folder, shown)
 
 
 def confined_with(
-    launch: Launch, sandbox: Sandbox, settings: Settings, places: Places, project_id: str, home: Path, folder: Path
+    launch: Launch,
+    sandbox: Sandbox,
+    settings: Settings,
+    places: Places,
+    project_id: str,
+    home: Path,
+    folder: Path,
+    shown: Shown | None = None,
 ) -> Launch:
     """Does what `confined` does for what is no task's: it has the home that is given."""
+    shown = shown or Shown()
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     objects = places.vault(project_id) / "objects"
@@ -74,7 +119,8 @@ def confined_with(
         folder=folder,
         token=launch.token,
         # The worktree's own .git borrows the objects of the vault; the vault's refs stay out of sight.
-        readable=(Mount.of(objects), *asked_for.readable),
+        readable=(Mount.of(objects), *shown.readable, *asked_for.readable),
+        writable=(*shown.writable, *asked_for.writable),
         hidden=(places.data, Path.home()),
     )
     wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)

@@ -14,7 +14,7 @@ from holdfast import clock
 from holdfast.domain.budget import Budget, reached
 from holdfast.domain.plan import PauseMode, Plan
 from holdfast.engine.requests import begin_requests
-from holdfast.engine.runtime import LOG, Execution, Runtime, persistent
+from holdfast.engine.runtime import LOG, Runtime, persistent
 from holdfast.errors import InfraError
 from holdfast.store import Connection, plans, steps, tasks
 
@@ -70,19 +70,20 @@ def stop_what_must(runtime: Runtime) -> None:
     with runtime.database.read() as connection:
         found = {plan_id: plans.get(connection, plan_id) for plan_id in plan_ids}
         for execution in executions:
-            if must_stop(connection, found[execution.plan_id], execution):
+            if must_stop(connection, found[execution.plan_id], execution.task_id):
                 execution.request_stop()
     for plan in found.values():
         runtime.drivers.wake(plan.id, plan.wakes)
 
 
-def must_stop(connection: Connection, plan: Plan, execution: Execution) -> bool:
+def must_stop(connection: Connection, plan: Plan, task_id: str) -> bool:
+    """Tells whether a person or a budget wants the execution of a task (or of the plan's own checks) to end."""
     if plan.stop is PauseMode.INTERRUPT or plan.cancel_requested:
         return True
-    if execution.task_id == plan.id:
+    if task_id == plan.id:
         return False  # the plan's own checks: its budget is for its steps
     if plan.budget != Budget() and reached(plan.budget, steps.usage(connection, plan_id=plan.id, now=clock.now())):
         return True
-    budget = tasks.get(connection, execution.task_id).budget
-    usage = steps.usage(connection, task_id=execution.task_id, now=clock.now())
+    budget = tasks.get(connection, task_id).budget
+    usage = steps.usage(connection, task_id=task_id, now=clock.now())
     return budget != Budget() and bool(reached(budget, usage))

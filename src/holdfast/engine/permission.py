@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain import permissions
-from holdfast.domain.conversation import PermissionWanted
+from holdfast.domain.conversation import PermissionWanted, ToolUsed
 from holdfast.domain.permissions import Policy, Verdict
 from holdfast.domain.plan import Approval, ApprovalKind
 from holdfast.domain.step import Step
+from holdfast.domain.textdiff import unified
 from holdfast.domain.transitions import ApprovalStatus
+from holdfast.engine.agent_choice import policy_of
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import approvals, plans
+from holdfast.store import approvals, plans, projects, tasks
 
 _GATES = uuid.UUID("0d6b1d8e-6d1f-5a0c-8a3f-2f0f9a4b7c11")
-SHOWN_CHARACTERS = 2000
+SHOWN_CHARACTERS = 10_000
+SHOWN_PATHS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Asker:
 
     async def ask(self, wanted: PermissionWanted) -> str | None:
         """Gives the id of the option that is chosen, None where the question is not answered any more."""
-        verdict = permissions.decide(self._policy(), wanted.call, self.runtime.workspaces.path(self.work.place))
+        policy = await in_thread(self._policy)
+        verdict = permissions.decide(policy, wanted.call, self.runtime.workspaces.path(self.work.place))
         if verdict is not Verdict.ASK:
             return permissions.option(wanted, allow=verdict is Verdict.ALLOW)
         gate = await in_thread(self._open, wanted)
@@ -45,12 +49,16 @@ class Asker:
                 gate = await in_thread(self._look, gate.id)
         if gate.status is ApprovalStatus.CANCELLED:
             return None
-        return permissions.option(wanted, allow=gate.status is ApprovalStatus.APPROVED)
+        allow = gate.status is ApprovalStatus.APPROVED
+        return permissions.option(wanted, allow=allow, always=bool(gate.details.get("always")))
 
     def _policy(self) -> Policy:
-        if self.work.task.read_only:
-            return permissions.READ_ONLY
-        return permissions.policy_of(self.work.project.settings.get("permissions"), self.runtime.settings.permissions)
+        """Gives the policy as it is now: a person may have changed it since the step began."""
+        work = self.work
+        with self.runtime.database.read() as connection:
+            project = projects.get(connection, work.project.id)
+            plan, task = plans.get(connection, work.plan.id), tasks.get(connection, work.task.id)
+        return policy_of(self.runtime.settings, project, plan, task)
 
     def _open(self, wanted: PermissionWanted) -> Approval:
         subject = f"{self.step.id}/{self.launch}/{wanted.request}"
@@ -78,18 +86,28 @@ class Asker:
 
 def asked_for(wanted: PermissionWanted) -> str:
     call = wanted.call
-    command = permissions.command_of(call) if call.kind == "execute" else ""
+    command = permissions.command_of(call) if call.kind == "execute" else None
     return command or call.title or call.kind or "use a tool"
 
 
 def details(wanted: PermissionWanted, step: Step, worktree: str) -> Mapping[str, Any]:
-    """Gives what a person needs to decide."""
+    """Gives what a person needs to decide; long texts are cut, and `cut` then says so."""
     call = wanted.call
+    command = permissions.command_of(call) or ""
+    paths, diff = permissions.paths_of(call, worktree), diff_of(call, worktree)
     return {
         "step": step.number,
-        "tool": call.title or "",
+        "tool": (call.title or "")[:SHOWN_CHARACTERS],
         "kind": call.kind or "other",
-        "command": permissions.command_of(call)[:SHOWN_CHARACTERS] if call.kind == "execute" else "",
-        "paths": list(permissions.paths_of(call, worktree))[:50],
+        "command": command[:SHOWN_CHARACTERS],
+        "paths": list(paths[:SHOWN_PATHS]),
+        "diff": diff[:SHOWN_CHARACTERS],
+        "cut": max(len(command), len(diff)) > SHOWN_CHARACTERS or len(paths) > SHOWN_PATHS,
         "options": [{"id": id, "name": name, "kind": kind} for id, name, kind in wanted.options],
     }
+
+
+def diff_of(call: ToolUsed, worktree: str) -> str:
+    """Gives the changes that a call would make, where the agent shows them."""
+    root = worktree.rstrip("/") + "/"
+    return "".join(unified(diff.path.removeprefix(root), diff.old, diff.new) for diff in call.diffs or ())

@@ -12,6 +12,7 @@ from holdfast import clock
 from holdfast.domain import review
 from holdfast.domain.budget import Budget
 from holdfast.domain.history import EventType
+from holdfast.domain.permissions import READ_ONLY
 from holdfast.domain.plan import Phase, PhaseMode, Plan
 from holdfast.domain.planfile.spec import MAX_ATTEMPTS
 from holdfast.domain.readiness import PlanState, current_phase, phase_tasks
@@ -19,16 +20,17 @@ from holdfast.domain.review import Review, Verdict
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind, Task
 from holdfast.domain.transitions import PhaseStatus, PlanStage, TaskStatus
-from holdfast.engine.agent_words import words
 from holdfast.engine.driving import start_driver
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Outcome, Work
-from holdfast.store import Connection, events, plans, steps, tasks
+from holdfast.store import Connection, events, messages, plans, steps, tasks
 from holdfast.vcs import DiffLimits, diff
 
 # A reviewer reads the rest in the folder.
 DIFF_FILES = 500
 DIFF_LINES = 5000
+# So many of its last messages may hold the verdict.
+LOOKED_THROUGH = 50
 
 
 def add_round(connection: Connection, plan: Plan, *, actor: str) -> None:
@@ -38,7 +40,7 @@ def add_round(connection: Connection, plan: Plan, *, actor: str) -> None:
     number, agent = phase.review_round, plan.review_agent or agent_of_work(others)
     title = f"Review the result (round {number})"
     task = new_task(phase, others, f"review-{number}", title, "Judge the result of the plan.", agent)
-    add_task(connection, phase, replace(task, read_only=True), actor)
+    add_task(connection, phase, replace(task, read_only=True, permissions=READ_ONLY), actor)
 
 
 def add_phase(connection: Connection, plan: Plan, actor: str) -> Phase:
@@ -140,7 +142,7 @@ def add_changes(connection: Connection, phase: Phase, instructions: str, *, acto
 
 def verdict_of(connection: Connection, step: Step | None) -> Review | None:
     """Gives what the reviewer of a step said, None if nothing of it is a verdict."""
-    said = words(connection, step) if step is not None else ()
+    said = messages.last_words(connection, step, LOOKED_THROUGH) if step is not None else ()
     return next((found for text in said if (found := review.read_review(text)) is not None), None)
 
 
@@ -180,10 +182,9 @@ def prompt(runtime: Runtime, connection: Connection, work: Work) -> str:
     return review.review_prompt(work.plan, own, changed, found.findings if found else ())
 
 
-def again(runtime: Runtime, step: Step, turn: int) -> str | None:
+def again(connection: Connection, step: Step, turn: int) -> str | None:
     """Gives what a reviewer is told after its first turn: to say it again, None if it was understood, or too often."""
-    with runtime.database.read() as connection:
-        understood = verdict_of(connection, step) is not None
+    understood = verdict_of(connection, step) is not None
     return None if understood or turn > review.ASKED_AGAIN else review.again_prompt()
 
 

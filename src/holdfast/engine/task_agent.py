@@ -11,67 +11,54 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from holdfast.agents import Launch, Lost, acp, catalog
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
+from holdfast.domain import permissions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Project
+from holdfast.domain.plan import Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
-from holdfast.engine import agent_prompt, confine, permission, plan_review, task_command
-from holdfast.engine.agent_choice import agent_name, agent_of
-from holdfast.engine.agent_record import Recorder, open_recorder
+from holdfast.engine import agent_prompt, confine, control, permission, plan_review, task_command
+from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
+from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Outcome, Work
 from holdfast.errors import NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
+from holdfast.sandbox import SandboxName
 from holdfast.settings import Settings
-from holdfast.store import Connection, approvals, events, steps
+from holdfast.store import Connection, approvals, events, plans, steps
 
 # An agent that dies in mid-turn is started again this often in one step; one that was lost with its shim or the machine
 # as often as a command.
 MAX_DEATHS = 3
 
+# The ways in which a session is cut off: none of them is the agent's answer, so the work goes on in the same step. An
+# agent that was stopped although nobody asks for it (any more) was stopped by a worker that died over it.
+_CUT_OFF = ("lost", "agent_died", "stopped", "cancelled")
+_DEATHS = ("agent_died", "cancelled")
 _FAILURES: Mapping[str, FailureKind] = {
     "timeout": FailureKind.TIMEOUT,
     "start_failed": FailureKind.START,
     "not_logged_in": FailureKind.LOGIN,
     "rate_limited": FailureKind.RATE_LIMIT,
     "lost": FailureKind.LOST,
+    "stopped": FailureKind.LOST,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a step remembers of its agent's session: `launch` counts the processes started for it, from 0; `id` is the
-    agent's own name of the session, empty before there is one; `deaths` counts those that died in mid-turn."""
-
-    launch: int = 0
-    id: str = ""
-    deaths: int = 0
-
-    @classmethod
-    def of(cls, step: Step) -> Session:
-        kept = step.details.get("session")
-        if not isinstance(kept, Mapping):
-            return cls()
-        return cls(int(kept.get("launch", 0)), str(kept.get("id", "")), int(kept.get("deaths", 0)))
-
-    @property
-    def name(self) -> str:
-        """The name of the run folder."""
-        return f"agent-{self.launch}"
-
-
-def configuration(settings: Settings, project: Project, task: Task) -> dict[str, object]:
+def configuration(settings: Settings, project: Project, plan: Plan, task: Task) -> dict[str, object]:
     """Gives what a step keeps of the agent it is run by; an agent that nobody knows is said so when it is run."""
     name = agent_name(settings, project, task)
     try:
         spec = catalog.named(settings, name)
     except (NotFound, UsageError):
         return {"agent": name}
-    return {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
+    policy = permissions.plain(policy_of(settings, project, plan, task))
+    told: dict[str, object] = {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
+    return told | {"permissions": policy}
 
 
 async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:
@@ -82,10 +69,13 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
     while True:
         recorder = await in_thread(open_recorder, runtime, work, step, Session.of(step).name)
         done = await hold_session(runtime, work, step, recorder, stop)
-        if done.reason not in ("lost", "agent_died") or stop.is_set() or not may_go_on(step, done):
+        cut_off = done.reason in _CUT_OFF
+        # The request is looked for in the tables too: this worker may have come after the one that obeyed it.
+        stopped = cut_off and (stop.is_set() or await in_thread(stop_is_asked, runtime, work))
+        if not cut_off or stopped or not may_go_on(step, done):
             break
         step = await in_thread(start_again, runtime, work, step, done)
-    outcome = judge(done, stop)
+    outcome = judge(done, stopped)
     if work.reviews and outcome["failure"] is None and not outcome["interrupted"]:
         outcome = await in_thread(plan_review.judged, runtime, work, step, outcome)
     for script in task_command.check_scripts(runtime.settings, work):
@@ -94,6 +84,11 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
         checked, step = await check(runtime, work, step, script, stop)
         outcome = task_command.add_usage(checked, outcome)
     return outcome
+
+
+def stop_is_asked(runtime: Runtime, work: Work) -> bool:
+    with runtime.database.read() as connection:
+        return control.must_stop(connection, plans.get(connection, work.plan.id), work.task.id)
 
 
 def refusal(runtime: Runtime, work: Work) -> Outcome | None:
@@ -114,23 +109,27 @@ async def hold_session(
     spec = agent_of(settings, work.project, work.task)
     sandbox = confine.recorded(settings, step.agent_config)
     folder = runtime.places.run(step.id, session.name)
+    command, shown = spec.command, confine.Shown()
+    if sandbox.name is not SandboxName.NONE:
+        command, shown = await in_thread(confine.shown_to_agent, runtime.places, work.plan, work.task, spec)
     plain = Launch(
-        argv=spec.command,
+        argv=command,
         cwd=runtime.workspaces.path(work.place),
         env=task_command.command_environment(settings, work, step) | spec.variables(os.environ),
         timeout_seconds=work.task.timeout_seconds or settings.default_timeout_seconds,
         grace_seconds=settings.stop_grace_seconds,
         journal_max_bytes=settings.agent_journal_max_bytes,
+        secrets=settings.secret_names,
         token=step.id,
     )
 
     def confined(launch: Launch) -> Launch:
-        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, folder)
+        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, folder, shown)
 
     async def next_prompt(opening: Opening) -> str | None:
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
-    wanted = await in_thread(session_wanted, runtime, work, step)
+    wanted = await in_thread(session_wanted, runtime, step)
     writes = not work.task.read_only
     done = await acp.run_session(
         folder,
@@ -148,33 +147,31 @@ async def hold_session(
     return done
 
 
-def session_wanted(runtime: Runtime, work: Work, step: Step) -> SessionWanted:
-    """Gives the session to hold: the one of this step that died, or of the attempt that goes on; else a new one."""
-    session = Session.of(step)
-    known = session.id if session.launch else ""
-    if not known:
-        with runtime.database.read() as connection:
-            known = agent_prompt.session_before(connection, step)
+def session_wanted(runtime: Runtime, step: Step) -> SessionWanted:
+    """Gives the session to hold: the one that was cut off, in this step or in the one before it; else a new one."""
+    with runtime.database.read() as connection:
+        known = agent_prompt.session_to_load(connection, step)
     return SessionWanted("load", known) if known else SessionWanted()
 
 
 def may_go_on(step: Step, done: TurnOutcome) -> bool:
-    if done.reason == "lost":
-        return step.restarts < task_command.MAX_RESTARTS
-    return Session.of(step).deaths < MAX_DEATHS
+    if done.reason in _DEATHS:
+        return Session.of(step).deaths < MAX_DEATHS
+    return step.restarts < task_command.MAX_RESTARTS
 
 
 def start_again(runtime: Runtime, work: Work, step: Step, done: TurnOutcome) -> Step:
     """Makes ready for the next process of a session whose last one died; the files stay as it left them."""
     confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     failpoint("engine.agent.strays_killed")
-    before = Session.of(step)
-    known = done.session_id or before.id
-    after = Session(before.launch + 1, known, before.deaths + (done.reason == "agent_died"))
     with runtime.database.transaction() as connection:
         approvals.cancel_open(connection, plan_id=work.plan.id, task_id=work.task.id, actor=runtime.actor)
-        told: dict[str, object] = {"step": step.number, "restart": step.restarts + 1, "reason": done.message}
-        return _restarted(connection, runtime, work, step, after, told)
+        now = steps.lock(connection, step.id)
+        before = Session.of(now)
+        after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in _DEATHS))
+        step = _restarted(connection, runtime, work, now, done.message, after.within(now))
+    failpoint("engine.agent.started_again")
+    return step
 
 
 async def check(
@@ -193,33 +190,30 @@ def check_again(runtime: Runtime, work: Work, step: Step) -> Step:
     confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     task_command.refuse_restart(step)
     with runtime.database.transaction() as connection:
-        told: dict[str, object] = {"step": step.number, "restart": step.restarts + 1}
-        return _restarted(connection, runtime, work, step, Session.of(step), told)
+        now = steps.lock(connection, step.id)
+        return _restarted(connection, runtime, work, now, "nobody saw the end of a check", now.details)
 
 
 def _restarted(
-    connection: Connection, runtime: Runtime, work: Work, step: Step, session: Session, told: dict[str, object]
+    connection: Connection, runtime: Runtime, work: Work, now: Step, reason: str, details: Mapping[str, object]
 ) -> Step:
-    kept = {"launch": session.launch, "id": session.id, "deaths": session.deaths}
-    details = {**step.details, "session": kept}
     events.add(
         connection,
         EventType.STEP,
         "restarted",
         runtime.actor,
-        project_id=step.project_id,
-        plan_id=step.plan_id,
+        project_id=now.project_id,
+        plan_id=now.plan_id,
         phase_id=work.phase.id,
-        task_id=step.task_id,
-        step_id=step.id,
-        data=told,
+        task_id=now.task_id,
+        step_id=now.id,
+        data={"step": now.number, "restart": now.restarts + 1, "reason": reason},
     )
-    return steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1, details=details)
+    return steps.set_fields(connection, now.id, claim=work.claim, restarts=now.restarts + 1, details=details)
 
 
-def judge(done: TurnOutcome, stop: asyncio.Event) -> Outcome:
-    """Says what the end of a session means for its step."""
-    interrupted = stop.is_set() and done.reason in ("stopped", "cancelled")
+def judge(done: TurnOutcome, interrupted: bool) -> Outcome:
+    """Says what the end of a session means for its step; one that was asked to stop is `interrupted`."""
     failure = None if interrupted or done.succeeded else _FAILURES.get(done.reason, FailureKind.AGENT)
     return {
         "exit_code": 0 if done.succeeded else None,

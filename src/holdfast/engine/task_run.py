@@ -146,7 +146,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         return Ready(work, work.begun)
     configuration = task_command.configuration(runtime.settings, work.project, work.plan, work.task)
     if work.task.executor is Executor.AGENT:
-        configuration |= task_agent.configuration(runtime.settings, work.project, work.task)
+        configuration |= task_agent.configuration(runtime.settings, work.project, work.plan, work.task)
     work = give_branch(runtime, work)
     vault = runtime.workspaces.vault(work.project)
     head = vault.head(work.place.branch)

@@ -73,12 +73,27 @@ def open(
 
 
 def decide(
-    connection: Connection, approval: Approval, status: ApprovalStatus, *, actor: str, comment: str = ""
+    connection: Connection,
+    approval: Approval,
+    status: ApprovalStatus,
+    *,
+    actor: str,
+    comment: str = "",
+    always: bool = False,
 ) -> Approval:
-    """Decides an open gate; raises `IllegalTransition` or `IllegalState` if somebody has decided it already."""
+    """Decides an open gate; raises `IllegalTransition` or `IllegalState` if somebody has decided it already.
+
+    `always`: what is approved is approved for all that the agent calls the same.
+    """
     transitions.check(transitions.APPROVAL, "gate", approval.status, status)
     where = (approvals.c.id == approval.id, approvals.c.status == approval.status)
-    values = {"status": status, "decided_at": clock.now(), "decided_by": actor, "comment": comment}
+    values: dict[str, Any] = {
+        "status": status,
+        "decided_at": clock.now(),
+        "decided_by": actor,
+        "comment": comment,
+        "details": {**approval.details, "always": True} if always else approval.details,
+    }
     row = connection.execute(update(approvals).where(*where).values(**values).returning(approvals)).one_or_none()
     if row is None:
         found = get(connection, approval.id)
@@ -86,7 +101,7 @@ def decide(
             f"gate A{found.number} is {found.status} by {found.decided_by} already", code="changed_meanwhile"
         )
     told = {"number": approval.number, "kind": approval.kind, "from": approval.status, "to": status}
-    _tell(connection, approval, str(status), actor, {**told, "comment": comment})
+    _tell(connection, approval, str(status), actor, {**told, "comment": comment} | ({"always": True} if always else {}))
     return entity(Approval, row)
 
 
@@ -153,6 +168,17 @@ def asking(connection: Connection, plan_id: str) -> set[str]:
         approvals.c.kind == ApprovalKind.PERMISSION,
     )
     return set(connection.execute(query).scalars())
+
+
+def objections(connection: Connection, task_id: str) -> tuple[Approval, ...]:
+    """Gives what the agents of a task asked for and a person rejected with a comment, oldest first."""
+    query = select(approvals).where(
+        approvals.c.task_id == task_id,
+        approvals.c.kind == ApprovalKind.PERMISSION,
+        approvals.c.status == ApprovalStatus.REJECTED,
+        approvals.c.comment != "",
+    )
+    return tuple(entity(Approval, row) for row in connection.execute(query.order_by(approvals.c.number)))
 
 
 def cancel_open(connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None) -> None:

@@ -12,6 +12,9 @@ from sqlalchemy import TIMESTAMP, BigInteger, Dialect, Integer, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Policy
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -87,6 +90,19 @@ class Json(TypeDecorator[object]):
 
     def process_result_value(self, value: object, dialect: Dialect) -> object:
         return json.loads(value) if dialect.name == "sqlite" and isinstance(value, str) else value
+
+
+class Permissions(TypeDecorator[Policy]):
+    """A permission policy, kept as it is written in plan files."""
+
+    impl = Json
+    cache_ok = True
+
+    def process_bind_param(self, value: Policy | None, dialect: Dialect) -> object:
+        return None if value is None else permissions.plain(value)
+
+    def process_result_value(self, value: object, dialect: Dialect) -> Policy | None:
+        return None if value is None else permissions.read(value)
 
 
 class Names(TypeDecorator[tuple[str, ...]]):

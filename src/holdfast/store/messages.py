@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from holdfast.domain.conversation import Conversation, Head, Message, SnapshotKind, TokenUsage
+from holdfast.domain.conversation import Conversation, Head, Message, MessageRole, SnapshotKind, TokenUsage
+from holdfast.domain.step import Step
 from holdfast.domain.transcript import Mark
 from holdfast.errors import IllegalState, UsageError
 from holdfast.failpoints import failpoint
@@ -172,6 +173,19 @@ def list_(
     if not found:
         raise UsageError(f"'{start[:40]}' is not a cursor", hint="use next_cursor of the page before")
     return Page(found, found[-1].parent_id)
+
+
+def last_words(connection: Connection, step: Step, limit: int = 1) -> tuple[str, ...]:
+    """Gives what the agent of a step said last, the newest first; nothing where none spoke."""
+    said = (
+        messages.c.task_id == step.task_id,
+        messages.c.step_id == step.id,
+        messages.c.role == MessageRole.ASSISTANT,
+        ~messages.c.thought,
+        messages.c.content != "",
+    )
+    query = select(messages.c.content).where(*said).order_by(messages.c.position.desc()).limit(limit)
+    return tuple(connection.execute(query).scalars())
 
 
 def walk_back(connection: Connection, message_id: str, limit: int) -> tuple[Message, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, cast
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, update
 
@@ -15,6 +14,7 @@ from holdfast.domain.conversation import TokenUsage
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step, state
 from holdfast.domain.task import FailureKind
+from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
@@ -177,19 +177,30 @@ def lock(connection: Connection, step_id: str) -> Step:
     return entity(Step, one(connection, query, "such step"))
 
 
-def use(connection: Connection, step_id: str, launch: str, used: TokenUsage, *, claim: int | None = None) -> Step:
-    """Keeps what the agent of one launch has told that it used so far; the step's sums are those of its launches."""
+def use(
+    connection: Connection,
+    step_id: str,
+    launch: str,
+    used: TokenUsage,
+    *,
+    estimated: bool = False,
+    claim: int | None = None,
+) -> Step:
+    """Keeps what the agent of one launch has told that it used so far; the step's sums are those of its launches.
+
+    `estimated` says that its cost was not told, but made of prices.
+    """
     step = lock(connection, step_id)
-    before = cast("Mapping[str, Mapping[str, Any]]", step.details.get("usage") or {})
-    usage = {**before, launch: asdict(used)}
-    each = [TokenUsage(**told) for told in usage.values()]
+    usage = {**launches_of(step), launch: asdict(used) | ({"estimated": True} if estimated else {})}
+    details = {**step.details, "usage": usage}
+    sums = spent([replace(step, details=details)])
     return set_fields(
         connection,
         step_id,
         claim=claim,
-        details={**step.details, "usage": usage},
-        tokens=sum(one.total_tokens for one in each),
-        cost_usd=sum(one.cost_usd or 0.0 for one in each),
+        details=details,
+        tokens=sums.total_tokens,
+        cost_usd=sums.cost_usd or 0.0,
     )
 
 

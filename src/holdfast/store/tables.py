@@ -33,7 +33,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus, TaskStatus
-from holdfast.store.columns import Choice, ChoiceTuple, Json, Moment, Names, Prose, Serial
+from holdfast.store.columns import Choice, ChoiceTuple, Json, Moment, Names, Permissions, Prose, Serial
 
 SCHEMA = "holdfast"
 LOCAL_OWNER = "local"
@@ -170,6 +170,7 @@ plans = Table(
     _count("review_rounds", 2),
     Column("verify", Names, nullable=False),
     *_budget(),
+    Column("permissions", Permissions),
     Column("variables", Json, nullable=False),
     _text("spec"),
     _time("created_at"),
@@ -229,6 +230,7 @@ tasks = Table(
     Column("verify", Names, nullable=False),
     _flag("retryable"),
     *_budget(),
+    Column("permissions", Permissions),
     Column("status", Choice(TaskStatus), nullable=False),
     _count("attempt"),
     _count("run"),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from holdfast.agents.acp import wire
 from holdfast.agents.acp.flood import Bucket
 from holdfast.agents.acp.terms import Capabilities, Choice, Fault, Limits
-from holdfast.agents.acp.updates import permission_wanted, terminals_of, translate, turn_usage
+from holdfast.agents.acp.updates import permission_wanted, spent, terminals_of, translate, turn_usage
 from holdfast.agents.journal import Record
 from holdfast.domain.conversation import (
     Heard,
@@ -106,6 +106,7 @@ class Dialogue:
         self._requests_heard = 0
         self._lines = wire.Lines()
         self._garbage = 0
+        self._spent = TokenUsage()
         self._bucket = Bucket(self.limits.updates_per_second, self.limits.updates_burst)
         self._terminal_of_call: dict[str, str] = {}
         self._terminal_texts: dict[str, str] = {}
@@ -215,6 +216,13 @@ class Dialogue:
             self.usage = replace(self.usage or TokenUsage(), cost_usd=told.usage.cost_usd)
         if told is not None:
             self._tell_bounded(record, told)
+        if (used := spent(update)) is not None:
+            self._hear_spent(record, used)
+
+    def _hear_spent(self, record: Record, used: TokenUsage) -> None:
+        self._spent = self._spent.plus(used)
+        self.usage = replace(self._spent, cost_usd=self.usage.cost_usd if self.usage is not None else None)
+        self._tell(UsageTold(_heard(record), self._spent))
 
     def _replaying(self) -> bool:
         """Whether the agent tells what was said before: while it loads a session, and until its first prompt here."""

@@ -33,8 +33,6 @@ def outcome(dialogue: Dialogue, verdict: Fault | None, of_this_boot: bool) -> Tu
 
 
 def _why(dialogue: Dialogue, verdict: Fault | None, of_this_boot: bool) -> Fault:
-    if not of_this_boot:
-        return Fault("lost", "the machine was restarted while the agent worked")
     said = dialogue.errors.strip()
     fault = dialogue.fault or turn_fault(dialogue) or (verdict if verdict and verdict.reason != "stopped" else None)
     if fault is not None:
@@ -47,6 +45,8 @@ def _why(dialogue: Dialogue, verdict: Fault | None, of_this_boot: bool) -> Fault
         return Fault("timeout", "the agent was stopped at its time limit")
     if dialogue.last_turn is not None:
         return Fault(cast("Any", dialogue.last_turn.reason), _TURN_ENDS.get(dialogue.last_turn.reason, ""))
+    if not of_this_boot:
+        return Fault("lost", "the machine was restarted while the agent worked")
     if end is None:
         return Fault("lost", "the agent's shim died, and the agent with it")
     if verdict is not None or end.fields["reason"] == "stopped":

@@ -87,6 +87,18 @@ def terminals_of(update: Mapping[str, Any]) -> list[str]:
     return [str(item.get("terminalId")) for item in items if isinstance(item, dict) and item.get("type") == "terminal"]
 
 
+def spent(update: Mapping[str, Any]) -> TokenUsage | None:
+    """Gives the tokens of one answer of the model, as Qwen Code tells them beside an empty piece of speech."""
+    meta = update.get("_meta")
+    told = meta.get("usage") if isinstance(meta, dict) else None
+    if update.get("sessionUpdate") != "agent_message_chunk" or not isinstance(told, dict):
+        return None
+    try:
+        return turn_usage(schema.Usage.model_validate(told))
+    except ValidationError:
+        return None
+
+
 def turn_usage(usage: schema.Usage | None) -> TokenUsage | None:
     """Gives the tokens that the answer to a prompt tells; what was read from and written to a cache is `cached`."""
     if usage is None:

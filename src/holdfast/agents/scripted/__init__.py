@@ -24,10 +24,10 @@ the file's name ends so:
         - write: {path: a.txt, text: "hello\\n"}
         - ask: {title: "Run it?", allow: [{run: "make"}], reject: [{say: "Then not."}]}
 
-Actions (`actions.py`): say, think, plan, read, write, append, edit, run, ask, usage, mode, sleep, await, stop, fail,
-hang, flood, garbage, long_line, unknown_update, send, stderr, crash, leave_children. In texts, {prompt}, {history},
-{read}, {output}, {answer}, {turn}, {session}, {cwd}, {mode} and {model} are filled in. `once: FILE` in an action makes
-it happen only while FILE does not exist, and makes FILE: so a crash can be survived by the next run.
+Actions (`actions.py`): say, think, plan, read, write, append, edit, run, ask, usage, spend, mode, sleep, await, stop,
+fail, hang, flood, garbage, long_line, unknown_update, send, stderr, crash, leave_children. In texts, {prompt},
+{history}, {read}, {output}, {answer}, {turn}, {session}, {cwd}, {mode} and {model} are filled in. `once: FILE` in an
+action makes it happen only while FILE does not exist, and makes FILE: so a crash can be survived by the next run.
 
 A session is a JSON file in `$HOLDFAST_SCRIPTED_SESSIONS`, else in `$HOME/.holdfast-scripted`, written when a prompt
 comes and when its turn ends; a turn that was cut off is in the history as the prompt that it began with, and the

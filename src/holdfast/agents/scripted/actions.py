@@ -156,13 +156,12 @@ class Turn:
             cost = {"cost": {"amount": value["cost"], "currency": "USD"}} if "cost" in value else {}
             self.update("usage_update", used=value["used"], size=value.get("size", 200_000), **cost)
         if "input" in value:
-            self._usage = {
-                "inputTokens": value["input"],
-                "outputTokens": value.get("output", 0),
-                "cachedReadTokens": value.get("cached", 0),
-                "thoughtTokens": value.get("thought", 0),
-                "totalTokens": sum(value.get(name, 0) for name in ("input", "output", "cached", "thought")),
-            }
+            self._usage = _tokens(value)
+
+    def _do_spend(self, value: Any) -> None:
+        """`{input, output, cached, thought}`: the tokens of one answer of its model, told at once as Qwen Code does."""
+        empty = {"type": "text", "text": ""}
+        self.update("agent_message_chunk", content=empty, _meta={"usage": _tokens(value)})
 
     def _do_mode(self, value: Any) -> None:
         self._session.mode = value
@@ -332,6 +331,16 @@ class Turn:
         for _ in range(int(value)):
             null = subprocess.DEVNULL
             subprocess.Popen(["sleep", "1000"], start_new_session=True, stdin=null, stdout=null, stderr=null)
+
+
+def _tokens(value: Action) -> Mapping[str, int]:
+    return {
+        "inputTokens": value["input"],
+        "outputTokens": value.get("output", 0),
+        "cachedReadTokens": value.get("cached", 0),
+        "thoughtTokens": value.get("thought", 0),
+        "totalTokens": sum(value.get(name, 0) for name in ("input", "output", "cached", "thought")),
+    }
 
 
 def _text(text: str) -> list[Mapping[str, Any]]:

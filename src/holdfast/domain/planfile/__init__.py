@@ -5,6 +5,7 @@
 - `render(planfile)` gives the text back: `parse(render(x)) == x`.
 - `values(planfile)` gives it as plain mappings, lists and texts, which `read_values` reads, changed or not: with the
   same rules and the same errors as a file, for those who edit a plan piece by piece.
+- `policy(text)` reads a permission policy alone, as a person writes it on a command line.
 - `to_domain` makes the rows of a new plan of it, `from_domain` the plan file of stored rows (`plan export`).
 - `fill(text, variables)` puts the plan's variables in, when a task starts.
 - `schema()` is the format as JSON Schema.
@@ -19,8 +20,10 @@ from collections.abc import Mapping as Map
 from dataclasses import replace
 from typing import Any
 
+from holdfast.domain.permissions import Policy
 from holdfast.domain.planfile.checking import check_plan
 from holdfast.domain.planfile.document import MAX_PROBLEMS, BrokenDocument, Mapping, Node, Problem, Sequence, read
+from holdfast.domain.planfile.fields import Fields
 from holdfast.domain.planfile.reading import read_plan
 from holdfast.domain.planfile.rows import from_domain, to_domain
 from holdfast.domain.planfile.schema import schema
@@ -37,6 +40,7 @@ __all__ = [
     "fill",
     "from_domain",
     "parse",
+    "policy",
     "read_values",
     "render",
     "schema",
@@ -77,6 +81,19 @@ def _plain(node: Node) -> Any:
 def read_values(changed: Map[str, object]) -> PlanFile:
     """Gives the plan that such values say; errors as those of `parse`, without places, since there is no file."""
     return parse(flow(changed), source="")
+
+
+def policy(text: str) -> Policy:
+    """Gives the permission policy that `text` says, as it would stand after `permissions:`; raises `UsageError`."""
+    problems: list[Problem] = []
+    try:
+        fields = Fields.of(read(f"permissions: {text}", problems), "policy", ("permissions",), problems)
+        found = fields.policy("permissions")
+    except BrokenDocument as broken:
+        raise _error([broken.problem], "") from broken
+    if problems or found is None:
+        raise _error(problems, "")
+    return found
 
 
 def _error(problems: list[Problem], source: str) -> UsageError:

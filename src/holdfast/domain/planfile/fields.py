@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from holdfast.domain import permissions
+from holdfast.domain.permissions import Policy, PolicyWord, Rule
 from holdfast.domain.planfile.document import Mapping, Node, Place, Problem, Scalar, Sequence, named
 from holdfast.domain.words import did_you_mean
+from holdfast.errors import UsageError
 
 MAX_TITLE = 200
 MAX_SECONDS = 366 * 86400.0
@@ -187,6 +190,34 @@ class Fields:
         else:
             return value
         return None
+
+    def policy(self, key: str) -> Policy | None:
+        """Gives a permission policy, written as a word or as a list of rules and perhaps a word."""
+        node = self.values.get(key)
+        if node is None:
+            return None
+        entries: list[Rule | PolicyWord] = []
+        items = node.items if isinstance(node, Sequence) else (node,)
+        for item in items:
+            try:
+                entries.append(permissions.entry(_plain(item)))
+            except UsageError as error:
+                self.complain(item.at, error.message, error.hint)
+        try:
+            return permissions.made_of(entries) if len(entries) == len(items) else None
+        except UsageError as error:
+            self.complain(node.at, f"`{key}`: {error.message}", error.hint)
+            return None
+
+
+def _plain(node: Node) -> object:
+    match node:
+        case Scalar():
+            return None if node.null else node.value
+        case Mapping():
+            return {key.value: _plain(value) for key, value in node.entries}
+        case Sequence():
+            return [_plain(item) for item in node.items]
 
 
 def duration(text: str) -> float | None:

@@ -16,12 +16,12 @@ from holdfast.domain.words import did_you_mean, slug
 
 PLAN_KEYS = (
     "title", "description", "slug", "base", "gates", "gate_order", "review", "verify", "budget", "variables",
-    "agent", "defaults", "phases",
+    "agent", "permissions", "defaults", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("title", "mode", "pause_after", "when", "tasks")
 TASK_KEYS = (
     "title", "key", "instructions", "run", "agent", "depends_on", "max_attempts", "timeout", "verify", "retryable",
-    "budget",
+    "budget", "permissions",
 )  # fmt: skip
 DEFAULT_KEYS = ("max_attempts", "timeout", "retryable")
 REVIEW_KEYS = ("agent", "rounds")
@@ -77,6 +77,7 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
         budget=_budget(fields),
         variables=_variables(fields),
         agent=fields.line("agent"),
+        permissions=fields.policy("permissions"),
         defaults=_defaults(fields),
         phases=tuple(phase.spec for phase in phases),
     )
@@ -129,6 +130,7 @@ def _task(node: Node, problems: list[Problem]) -> ReadTask:
         verify=tuple(command.value for command in verify),
         retryable=fields.flag("retryable"),
         budget=_budget(fields),
+        permissions=fields.policy("permissions"),
     )
     written = [fields.values.get(name) for name in ("instructions", "run")]
     texts = tuple(text for text in written if isinstance(text, Scalar))
@@ -141,8 +143,9 @@ def _check_executor(fields: Fields) -> None:
     elif not fields.has("instructions") and not fields.has("run"):
         todo = "`instructions:` is for an agent, `run:` is a command"
         fields.complain(fields.node.at, "this task has neither `instructions` nor `run`", todo)
-    elif fields.has("run") and fields.has("agent"):
-        fields.complain(fields.place("agent"), "a task with `run` needs no agent", "remove `agent`")
+    for key, needs in (("agent", "no agent"), ("permissions", "no permissions")):
+        if fields.has("run") and fields.has(key):
+            fields.complain(fields.place(key), f"a task with `run` needs {needs}", f"remove `{key}`")
 
 
 def _key(fields: Fields, title: str) -> str:

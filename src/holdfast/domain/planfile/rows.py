@@ -44,6 +44,7 @@ def to_domain(
         verify=planfile.verify,
         budget=planfile.budget,
         variables=dict(planfile.variables),
+        permissions=planfile.permissions,
         spec=planfile.text or render(planfile),
         created_at=created_at,
     )
@@ -92,6 +93,7 @@ def _task(planfile: PlanFile, spec: TaskSpec, phase: Phase, position: int, task_
         verify=spec.verify,
         retryable=True if retryable is None else retryable,
         budget=spec.budget,
+        permissions=spec.permissions,
         status=TaskStatus.PENDING,
     )
 
@@ -115,6 +117,7 @@ def from_domain(plan: Plan, phases: Sequence[Phase], tasks: Sequence[Task], *, b
         verify=plan.verify,
         budget=plan.budget,
         variables=dict(plan.variables),
+        permissions=plan.permissions,
         defaults=Defaults(),
         phases=tuple(
             PhaseSpec(
@@ -146,4 +149,5 @@ def _spec(task: Task, keys: dict[str, str]) -> TaskSpec:
         verify=task.verify,
         retryable=None if task.retryable else False,
         budget=task.budget,
+        permissions=task.permissions,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holdfast.domain.permissions import KINDS, PolicyWord, Verdict
 from holdfast.domain.plan import GateName, GateOrder, PhaseMode
 from holdfast.domain.planfile.fields import MAX_TITLE
 
@@ -26,11 +27,26 @@ _BUDGET = {
         "max_cost_usd": {"type": "number", "exclusiveMinimum": 0},
     },
 }
+_WORD = {"enum": [str(each) for each in PolicyWord]}
+_RULE = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {str(each): {"enum": list(KINDS)} for each in Verdict}
+    | {"command": {"type": _SCALAR}, "path": {"type": _SCALAR}},
+    "oneOf": [{"required": [str(each)]} for each in Verdict],
+}
+_PERMISSIONS = {
+    "description": "What agents may do unasked: a word, or rules of which the first that fits decides.",
+    "anyOf": [_WORD, {"type": "array", "minItems": 1, "items": {"anyOf": [_RULE, _WORD]}}],
+}
 _TASK = {
     "type": "object",
     "additionalProperties": False,
     "required": ["title"],
-    "oneOf": [{"required": ["instructions"]}, {"required": ["run"], "not": {"required": ["agent"]}}],
+    "oneOf": [
+        {"required": ["instructions"]},
+        {"required": ["run"], "not": {"anyOf": [{"required": ["agent"]}, {"required": ["permissions"]}]}},
+    ],
     "properties": {
         "title": _TITLE,
         "key": {"type": _SCALAR, "description": "Its name in depends_on; by default made of the title."},
@@ -43,6 +59,7 @@ _TASK = {
         "verify": {**_COMMANDS, "description": "Commands that have to succeed after the work."},
         "retryable": _RETRYABLE,
         "budget": _BUDGET,
+        "permissions": _PERMISSIONS,
     },
 }
 _PHASE = {
@@ -87,6 +104,7 @@ def schema() -> dict[str, object]:
                 "additionalProperties": {"type": _SCALAR},
             },
             "agent": {"type": "string"},
+            "permissions": _PERMISSIONS,
             "defaults": {
                 "type": "object",
                 "additionalProperties": False,

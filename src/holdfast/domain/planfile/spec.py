@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode
 
 MAX_ATTEMPTS = 3
@@ -29,6 +30,7 @@ class TaskSpec:
     verify: tuple[str, ...] = ()
     retryable: bool | None = None
     budget: Budget = field(default_factory=Budget)
+    permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +74,6 @@ class PlanFile:
     budget: Budget = field(default_factory=Budget)
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     agent: str = ""
+    permissions: Policy | None = None
     defaults: Defaults = field(default_factory=Defaults)
     text: str = field(default="", compare=False, repr=False)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy
 from holdfast.domain.plan import REVIEW_ROUNDS, GateOrder, PhaseMode
 from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
 from holdfast.domain.words import slug
@@ -45,6 +46,7 @@ def _plan(plan: PlanFile, keys: bool) -> Iterator[str]:
     yield from _text("description", plan.description)
     yield from _text("base", plan.base)
     yield from _text("agent", plan.agent)
+    yield from _permissions(plan.permissions)
     if plan.gates:
         yield f"gates: [{', '.join(plan.gates)}]"
     if plan.gate_order is not GateOrder.APPROVE_THEN_REVIEW:
@@ -99,6 +101,7 @@ def _task(task: TaskSpec, keys: bool) -> Iterator[str]:
     yield from _flag("retryable", task.retryable)
     yield from _texts("verify", task.verify)
     yield from _budget(task.budget)
+    yield from _permissions(task.permissions)
 
 
 def _defaults(defaults: Defaults) -> Iterator[str]:
@@ -120,6 +123,21 @@ def _budget(budget: Budget) -> Iterator[str]:
         yield f"  max_tokens: {budget.max_tokens}"
     if budget.max_cost_usd is not None:
         yield f"  max_cost_usd: {_number(budget.max_cost_usd)}"
+
+
+def _permissions(policy: Policy | None) -> Iterator[str]:
+    if policy is None:
+        return
+    if not policy.rules:
+        yield f"permissions: {policy.otherwise}"
+        return
+    yield "permissions:"
+    for rule in policy.rules:
+        narrower = {"command": rule.command, "path": rule.path}
+        parts = [f"{rule.verdict}: {_scalar(rule.kind)}", *(f"{k}: {_scalar(v)}" for k, v in narrower.items() if v)]
+        yield f"  - {{{', '.join(parts)}}}"
+    if policy.otherwise is not None:
+        yield f"  - {policy.otherwise}"
 
 
 def _seconds(key: str, value: float | None) -> Iterator[str]:

@@ -1,0 +1,64 @@
+"""What agents use is kept as they tell it, and a budget stops them in the middle of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.engine.conftest import Bench
+from tests.engine.test_permissions import house as house
+from tests.engine.test_permissions import plan_of, script
+
+from holdfast.app import execution, plans
+from holdfast.domain.budget import Budget
+from holdfast.domain.transitions import PauseReason, PlanStatus
+from holdfast.domain.usage import Spent
+
+TOLD = {"used": 1000, "cost": 0.75}
+TOKENS = {"input": 1_000_000, "output": 100, "cached": 50, "thought": 7}
+
+
+@pytest.mark.parametrize("place", ["plan", "task"])
+def test_a_cost_that_is_told_in_mid_turn_stops_the_agent_when_it_reaches_the_budget(house: Bench, place: str) -> None:
+    script(house, [{"usage": TOLD}, {"once": "hung", "hang": True}])
+    limit = "budget: {max_cost_usd: 0.5}"
+    plan = house.start(
+        plan_of(f"title: one, instructions: a{', ' + limit if place == 'task' else ''}", head=limit * (place == "plan"))
+    )
+    with house.working() as worker:
+        view = house.until(worker, plan.id)
+    assert (view.plan.status, view.plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.BUDGET)
+    assert execution.exit_code(view.plan) == 9
+    assert view.spent.cost_usd == 0.75
+    assert view.steps[0].interrupted
+    plans.set_budget(house.house, plan.id, Budget(), task_id=view.tasks[0].id if place == "task" else None)
+    assert house.again(plan.id).plan.status is PlanStatus.COMPLETED
+
+
+def test_tokens_that_are_told_reach_the_budget_before_the_next_task(house: Bench) -> None:
+    script(house, [{"usage": TOKENS}])
+    tasks = ("title: one, instructions: a", "title: two, instructions: b")
+    view = house.run(plan_of(*tasks, head="budget: {max_tokens: 1000}"))
+    assert view.plan.pause_reason is PauseReason.BUDGET
+    assert [str(task.status) for task in view.tasks] == ["completed", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "model", "spent"),
+    [
+        (TOKENS, "", Spent(1_000_000, 100, 50, 7)),
+        (TOKENS, "nobody-knows", Spent(1_000_000, 100, 50, 7)),
+        (TOKENS, "own-model", Spent(1_000_000, 100, 50, 7, cost_usd=2.0, estimated=True)),
+        (TOLD | TOKENS, "own-model", Spent(1_000_000, 100, 50, 7, cost_usd=0.75)),
+    ],
+)
+def test_a_cost_is_the_agents_own_else_of_the_price_table_else_unknown(
+    house: Bench, usage: Mapping[str, Any], model: str, spent: Spent
+) -> None:
+    house.house.settings.prices = house.house.settings.data.parent / "prices.toml"
+    house.house.settings.prices.write_text('price = [{model = "own-model", input = 2.0, cached = 0.0, output = 0.0}]')
+    script(house, [{"usage": usage}], more=f'model = "{model}"')
+    view = house.run(plan_of())
+    assert view.plan.status is PlanStatus.COMPLETED
+    assert view.spent == spent
