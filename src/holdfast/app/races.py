@@ -1,4 +1,4 @@
-"""Races: the same task several times side by side, and the one result that a person picks (decision 0010).
+"""Races: the same task several times side by side, and the one result that a person picks (decision 0012).
 
 A race is a plan of its own, with one parallel phase of contestants. Each is a fork of the task: it starts from the
 commit that the task starts from, works on its own branch, and is not merged. So a race runs, is paused, killed and
