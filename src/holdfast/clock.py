@@ -26,3 +26,8 @@ def new_id() -> str:
 def jitter() -> float:
     """Gives a number in [0, 1) that spreads retries apart."""
     return random.random()
+
+
+def new_secret() -> str:
+    """Gives 256 bits of chance as the secret of a token: `hft_` and 64 hexadecimal digits."""
+    return f"hft_{os.urandom(32).hex()}"

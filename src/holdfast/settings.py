@@ -103,6 +103,7 @@ class Settings:
         "allow-edits",
         "What agents may do unasked, where neither plan nor project says: ask, allow-edits, allow-all.",
     )
+    agent_tools: bool = _setting(True, "Give agents the tools of Holdfast: progress, checkpoints, questions to people.")
     agent_journal_max_bytes: int = _setting(
         1 << 30, "What passes between Holdfast and one agent's process; beyond it the session fails.", least=1 << 20
     )

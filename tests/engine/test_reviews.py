@@ -71,7 +71,11 @@ def told(bench: Bench, view: PlanView, key: str) -> list[str]:
 
 
 def test_an_approved_result_completes_the_plan(bench: Bench) -> None:
-    agents(bench, worker=WORK, reviewer=[[{"read": "a.txt"}, {"usage": {"used": 10, "size": 100, "cost": 0.5}}, {"say": APPROVED}]])
+    agents(
+        bench,
+        worker=WORK,
+        reviewer=[[{"read": "a.txt"}, {"usage": {"used": 10, "size": 100, "cost": 0.5}}, {"say": APPROVED}]],
+    )
     view = bench.run(plan())
     assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
     assert statuses(view) == {"work": "completed", "review-1": "completed"}

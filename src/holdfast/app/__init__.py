@@ -7,7 +7,8 @@
     edits.py      change a plan that exists: its fields, phases and tasks
     planning.py   generate, review, apply, revert, estimate
     tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
-    approvals.py  the gates and their decisions
+    approvals.py  the gates and their decisions; the questions of agents
+    tokens.py     make, revoke, and what the bearer of one reaches
     steps.py      list, show, compare, log, export, import
     history.py    timeline
     execution.py  work on plans in this process and follow them

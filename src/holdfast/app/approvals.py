@@ -1,17 +1,21 @@
-"""Gates: the places where a person decides. All of them are one table."""
+"""Gates: the places where a person decides, and the questions of agents. All of them are one table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain import permissions
 from holdfast.domain.permissions import Rule
 from holdfast.domain.plan import Approval, ApprovalKind, Plan
-from holdfast.domain.transitions import ApprovalStatus, TaskStatus
+from holdfast.domain.transitions import PLAN_EXECUTING, ApprovalStatus, TaskStatus
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import Connection, approvals, plans, tasks
+
+QUESTION_CHARACTERS = 4000
+TITLE_CHARACTERS = 200
 
 
 def list_(house: House, *, open_only: bool = True, limit: int = 100) -> tuple[Approval, ...]:
@@ -58,10 +62,11 @@ def decide(
 ) -> Approval:
     """Records a person's decision and lets the plan's driver act on it; a decided gate cannot be decided again.
 
-    Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it. Two things hold
-    for permissions only: `always` tells the agent that it need not ask again for what it calls the same, if it has such
-    an answer; `remember` writes a rule that allows exactly this into the policy of the plan, or of the task if it has
-    one of its own. What the agent was refused with a comment, it is told in its next prompt.
+    Rejecting a task leaves it out; rejecting a plan or a result sends it back a stage and pauses it. The comment on a
+    question is its answer; rejecting one refuses to answer. Two things hold for permissions only: `always` tells the
+    agent that it need not ask again for what it calls the same, if it has such an answer; `remember` writes a rule that
+    allows exactly this into the policy of the plan, or of the task if it has one of its own. What the agent was refused
+    with a comment, it is told in its next prompt.
     """
     engine = house.engine
     with house.database.transaction() as connection:
@@ -70,6 +75,11 @@ def decide(
         status = ApprovalStatus.APPROVED if approve else ApprovalStatus.REJECTED
         if approval.status is not ApprovalStatus.OPEN:
             raise _decided(approval)
+        if approve and approval.kind is ApprovalKind.QUESTION and not comment.strip():
+            raise UsageError(
+                f"A{approval.number} is a question: it needs an answer",
+                hint=f'holdfast answer A{approval.number} "…"',
+            )
         rules = _rules(approval, approve=approve, always=always, remember=remember)
         decided = approvals.decide(connection, approval, status, actor=house.actor, comment=comment, always=always)
         if rules:
@@ -128,3 +138,49 @@ def _remember(connection: Connection, plan: Plan, approval: Approval, rules: tup
     else:
         plans.set_fields(connection, plan.id, permissions=permissions.with_rules(plan.permissions, rules))
     plans.tell(connection, plan, "permissions", actor, told)
+
+
+def ask(
+    house: House, plan_id: str, task_id: str | None, question: str, *, key: str = "", options: Sequence[str] = ()
+) -> Approval:
+    """Gives the gate of an agent's question, opened now unless it was asked before under the same `key`.
+
+    It is durable on return, and the same for whoever asks again, however late: open, or with its answer. One that was
+    closed because its task had ended is opened anew. Without a key the question is its own.
+    """
+    _refuse_long(question)
+    subject = key or question
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan_id)
+        known = approvals.question(connection, plan_id=plan_id, task_id=task_id, key=subject)
+        if known is not None and known.details.get("question") != question:
+            raise UsageError(f"the key {key!r} is that of another question", hint="take another key", code="key_taken")
+        if known is not None and known.status is not ApprovalStatus.CANCELLED:
+            return known
+        who = f"T{tasks.get(connection, task_id).number}" if task_id is not None else f"P{plan.number}"
+        gate = approvals.open(
+            connection,
+            id=clock.new_id(),
+            plan_id=plan_id,
+            kind=ApprovalKind.QUESTION,
+            title=f"{who} asks: {question}"[:TITLE_CHARACTERS],
+            task_id=task_id,
+            subject=subject,
+            details={"question": question, "options": list(options)},
+            actor=house.actor,
+        )
+        if plan.status in PLAN_EXECUTING:
+            house.engine.wake_plan(connection, plan.id, plan.run)
+        return gate
+
+
+def _refuse_long(question: str) -> None:
+    if not question.strip():
+        raise UsageError("there is no question", hint="say what a person shall answer")
+    if len(question) > QUESTION_CHARACTERS:
+        raise UsageError(f"a question has at most {QUESTION_CHARACTERS} characters", hint="put the rest into a file")
+
+
+def get(house: House, approval_id: str) -> Approval:
+    with house.database.read() as connection:
+        return approvals.get(connection, approval_id)

@@ -9,12 +9,13 @@ from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
+from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
-from holdfast.errors import IllegalState, NotFound, Unavailable
+from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
 from holdfast.store import (
     Connection,
@@ -23,6 +24,7 @@ from holdfast.store import (
     approvals,
     checkpoints,
     conversations,
+    events,
     locks,
     operations,
     plans,
@@ -301,3 +303,33 @@ def compare(house: House, project: Project, before: str, after: str) -> Diff:
     limits = house.settings
     vault = house.workspaces.vault(project)
     return diff(vault, before, after, DiffLimits(limits.diff_max_files, limits.diff_max_lines))
+
+
+PROGRESS_CHARACTERS = 500
+PROGRESS_SECONDS = 1.0
+
+
+def report_progress(house: House, plan_id: str, task_id: str | None, message: str, percent: int | None = None) -> None:
+    """Writes how far an agent says it is into the history, as `task.progress` (`plan.progress` without a task).
+
+    Raises `IllegalState` for more than one a second: a flood is not history.
+    """
+    if not message.strip() or len(message) > PROGRESS_CHARACTERS:
+        raise UsageError(f"progress is told in 1 to {PROGRESS_CHARACTERS} characters")
+    kind = EventType.PLAN if task_id is None else EventType.TASK
+    with house.database.transaction() as connection:
+        plan = plans.get(connection, plan_id)
+        told = events.list_(connection, plan_id=plan_id, task_id=task_id, type=kind, subtype="progress", limit=1).items
+        if told and (clock.now() - told[0].at).total_seconds() < PROGRESS_SECONDS:
+            raise IllegalState("progress was reported less than a second ago", code="too_often")
+        events.add(
+            connection,
+            kind,
+            "progress",
+            house.actor,
+            project_id=plan.project_id,
+            plan_id=plan_id,
+            phase_id=None if task_id is None else tasks.get(connection, task_id).phase_id,
+            task_id=task_id,
+            data={"message": message} if percent is None else {"message": message, "percent": percent},
+        )

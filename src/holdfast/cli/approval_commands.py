@@ -1,4 +1,4 @@
-"""`approvals`, `approve`, `reject`: the gates where a person decides."""
+"""`approvals`, `approve`, `reject`, `answer`: the gates where a person decides."""
 
 from __future__ import annotations
 
@@ -69,6 +69,17 @@ def reject(session: Session, gate: str, comment: str) -> int:
     agent that is refused a permission goes on without it; the comment is in its next prompt.
     """
     return decide_gate(session, gate, approve=False, comment=comment)
+
+
+@verb("answer", example='holdfast answer A4 "Use the second one."')
+@gate_argument
+@click.argument("text", metavar="TEXT")
+def answer(session: Session, gate: str, text: str) -> int:
+    """Answer the question of an agent.
+
+    To refuse an answer: holdfast reject.
+    """
+    return decide_gate(session, gate, approve=True, comment=text)
 
 
 def decide_gate(

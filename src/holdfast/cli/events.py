@@ -143,13 +143,22 @@ def _plan(subtype: str, data: Mapping[str, object]) -> str:
             return str(data.get("by") or "running")
         case "pause_requested":
             return f"pause requested ({data.get('mode', '')})"
+        case "progress":
+            return _progress(data)
         case "merged":
             return f"result written to the branch {data.get('branch', '')}"
         case _:
             return subtype.replace("_", " ") + _because(data, "error") + _fields(data)
 
 
+def _progress(data: Mapping[str, object]) -> str:
+    percent = f"{data['percent']} % " if "percent" in data else ""
+    return f"{percent}{data.get('message', '')}"
+
+
 def _task(subtype: str, data: Mapping[str, object]) -> str:
+    if subtype == "progress":
+        return _progress(data)
     said = subtype.replace("_", " ") + _fields(data)
     if subtype == "queued" and data.get("attempt") not in (None, 1):
         said += f" for attempt {data['attempt']}"

@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": (f"{_AT}approval_commands", "List the gates where a person decides."),
     "approve": (f"{_AT}approval_commands", "Approve an open gate."),
     "reject": (f"{_AT}approval_commands", "Reject an open gate."),
+    "answer": (f"{_AT}approval_commands", "Answer the question of an agent."),
     "agent": (f"{_AT}agent_commands", "Agents: which there are, and what they can do."),
+    "mcp": (f"{_AT}mcp_commands", "Offer an agent the tools of its plan or task, on standard input and output."),
+    "token": (f"{_AT}token_commands", "Tokens: let programs and agents in, and out again."),
     "db": (f"{_AT}database_commands", "The database: migrate, back up, restore, check, count."),
     "completion": (f"{_AT}completion_commands", "Print the completion script of a shell."),
 }

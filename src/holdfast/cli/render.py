@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.table import Table
 from rich.text import Text
@@ -183,10 +183,19 @@ def state_of(plan: Plan) -> Text:
 
 def gates_table(gates: Sequence[Approval]) -> Table:
     rows = [
-        [f"A{gate.number}", str(gate.kind), word(gate.status), gate.title, gate.decided_by, gate.comment]
+        [f"A{gate.number}", str(gate.kind), word(gate.status), asked_in(gate), gate.decided_by, gate.comment]
         for gate in gates
     ]
     return table(["gate", "kind", "status", "decision", "by", "comment"], rows)
+
+
+def asked_in(gate: Approval) -> str:
+    """Gives what a person is asked, in full: the title of a question may be cut."""
+    question, options = gate.details.get("question"), gate.details.get("options")
+    if not question:
+        return gate.title
+    chosen = " | ".join(str(each) for each in cast("list[object]", options)) if options else ""
+    return f"{gate.title.partition(': ')[0]}: {question}" + (f" ({chosen})" if chosen else "")
 
 
 def steps_table(rows: Iterable[tuple[Step, str, str]]) -> Table:

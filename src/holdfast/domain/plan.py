@@ -45,6 +45,7 @@ class ApprovalKind(StrEnum):
     TASK = "task"
     PHASE = "phase"
     PERMISSION = "permission"
+    QUESTION = "question"
 
 
 @dataclass(frozen=True, slots=True)

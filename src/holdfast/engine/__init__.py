@@ -11,6 +11,7 @@ records it, fenced by the task's claim.
     driving.py    starts the next driver of a plan
     plan_run.py   the driver of one plan: walks the stages, starts tasks, merges, pauses, completes
     task_run.py   one run of one attempt of a task: prepare, execute, seal
+    agent_tools.py   gives the agent of a task the tools of Holdfast, through its sandbox
     control.py    carries stop requests and reached budgets to what runs in this worker
     requests.py   checkpoints that a command asks for while a worker has the worktree
     recovery.py   takes over the work of dead workers and restarts what has no live workflow

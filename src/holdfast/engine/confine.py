@@ -17,6 +17,8 @@ from holdfast.sandbox import Confinement, Hold, Mount, Network, Sandbox, Sandbox
 from holdfast.settings import Settings
 
 SETTING = "sandbox"
+# In the folder of an agent's run: the door to the tools that it is offered.
+TOOLS_FOLDER = "tools"
 
 
 def sandbox_of(settings: Settings, project: Project) -> Sandbox:
@@ -111,6 +113,7 @@ def confined_with(
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     objects = places.vault(project_id) / "objects"
+    tools = folder / TOOLS_FOLDER
     asked_for = _unplaced(settings)
     confinement = replace(
         asked_for,
@@ -119,7 +122,12 @@ def confined_with(
         folder=folder,
         token=launch.token,
         # The worktree's own .git borrows the objects of the vault; the vault's refs stay out of sight.
-        readable=(Mount.of(objects), *shown.readable, *asked_for.readable),
+        readable=(
+            Mount.of(objects),
+            *([Mount.of(tools)] if tools.is_dir() else ()),
+            *shown.readable,
+            *asked_for.readable,
+        ),
         writable=(*shown.writable, *asked_for.writable),
         hidden=(places.data, Path.home()),
     )

@@ -17,10 +17,10 @@ from holdfast.agents import Launch, Lost, acp, catalog
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.domain import permissions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Plan, Project
+from holdfast.domain.plan import ApprovalKind, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
-from holdfast.engine import agent_prompt, confine, control, permission, plan_review, task_command
+from holdfast.engine import agent_prompt, agent_tools, confine, control, permission, plan_review, task_command
 from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
 from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
@@ -130,18 +130,21 @@ async def hold_session(
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
     wanted = await in_thread(session_wanted, runtime, step)
-    writes = not work.task.read_only
-    done = await acp.run_session(
-        folder,
-        await in_thread(confined, plain),
-        replace(wanted, mode=spec.mode or None, model=spec.model or None, writes_files=writes, terminals=writes),
-        next_prompt,
-        after=recorder.position,
-        on_updates=recorder.keep,
-        ask=permission.Asker(runtime, work, step, session.name).ask,
-        stop=stop,
-        wrap=confined,
-    )
+    wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
+    if work.task.read_only:
+        wanted = replace(wanted, writes_files=False, terminals=False)
+    async with agent_tools.offered(runtime, work.task, step, folder, sandbox.name) as servers:
+        done = await acp.run_session(
+            folder,
+            await in_thread(confined, plain),
+            replace(wanted, mcp_servers=servers),
+            next_prompt,
+            after=recorder.position,
+            on_updates=recorder.keep,
+            ask=permission.Asker(runtime, work, step, session.name).ask,
+            stop=stop,
+            wrap=confined,
+        )
     await recorder.end()
     await in_thread(sandbox.end, step.id)
     return done
@@ -165,7 +168,9 @@ def start_again(runtime: Runtime, work: Work, step: Step, done: TurnOutcome) -> 
     confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     failpoint("engine.agent.strays_killed")
     with runtime.database.transaction() as connection:
-        approvals.cancel_open(connection, plan_id=work.plan.id, task_id=work.task.id, actor=runtime.actor)
+        # Questions stay open: the session that goes on asks them again, under the same keys.
+        asked = {"plan_id": work.plan.id, "task_id": work.task.id, "kind": ApprovalKind.PERMISSION}
+        approvals.cancel_open(connection, **asked, actor=runtime.actor)
         now = steps.lock(connection, step.id)
         before = Session.of(now)
         after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in _DEATHS))

@@ -149,6 +149,18 @@ def _tell(connection: Connection, approval: Approval, subtype: str, actor: str, 
     events.add(connection, EventType.APPROVAL, subtype, actor, data={"id": approval.id, **data}, **ids)
 
 
+def question(connection: Connection, *, plan_id: str, task_id: str | None, key: str) -> Approval | None:
+    """Gives the newest question that an agent of the task, or the plan's own, asked under that key."""
+    query = select(approvals).where(
+        approvals.c.plan_id == plan_id,
+        approvals.c.task_id.is_(None) if task_id is None else approvals.c.task_id == task_id,
+        approvals.c.kind == ApprovalKind.QUESTION,
+        approvals.c.subject == key,
+    )
+    row = connection.execute(query.order_by(approvals.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else entity(Approval, row)
+
+
 def latest(
     connection: Connection, *, plan_id: str, kind: ApprovalKind, since: datetime | None = None
 ) -> Approval | None:
@@ -161,11 +173,11 @@ def latest(
 
 
 def asking(connection: Connection, plan_id: str) -> set[str]:
-    """Gives the ids of a plan's tasks whose agents wait for a permission."""
+    """Gives the ids of a plan's tasks whose agents wait for a permission or an answer."""
     query = select(approvals.c.task_id).where(
         approvals.c.plan_id == plan_id,
         approvals.c.status == ApprovalStatus.OPEN,
-        approvals.c.kind == ApprovalKind.PERMISSION,
+        approvals.c.kind.in_((ApprovalKind.PERMISSION, ApprovalKind.QUESTION)),
     )
     return set(connection.execute(query).scalars())
 
@@ -181,10 +193,14 @@ def objections(connection: Connection, task_id: str) -> tuple[Approval, ...]:
     return tuple(entity(Approval, row) for row in connection.execute(query.order_by(approvals.c.number)))
 
 
-def cancel_open(connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None) -> None:
-    """Closes the gates of a plan (or of one task) that nobody needs to decide any more."""
+def cancel_open(
+    connection: Connection, *, plan_id: str, actor: str, task_id: str | None = None, kind: ApprovalKind | None = None
+) -> None:
+    """Closes the gates of a plan (or of one task, or of one kind) that nobody needs to decide any more."""
     query = select(approvals).where(approvals.c.plan_id == plan_id, approvals.c.status == ApprovalStatus.OPEN)
     if task_id is not None:
         query = query.where(approvals.c.task_id == task_id)
+    if kind is not None:
+        query = query.where(approvals.c.kind == kind)
     for row in connection.execute(query).all():
         decide(connection, entity(Approval, row), ApprovalStatus.CANCELLED, actor=actor)

@@ -32,6 +32,7 @@ from holdfast.domain.conversation import MessageRole, SnapshotKind
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode
 from holdfast.domain.task import Executor, FailureKind
+from holdfast.domain.token import TokenScope
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus, TaskStatus
 from holdfast.store.columns import Choice, ChoiceTuple, Json, Moment, Names, Permissions, Prose, Serial
 
@@ -120,7 +121,7 @@ def _head() -> Column[str]:
 
 owners = Table("owners", metadata, _id(), _text("name"), _time("created_at"))
 
-# The next free short numbers of plans, tasks, approvals and projects: one row each, updated in place.
+# The next free short numbers of plans, tasks, approvals, tokens and projects: one row each, updated in place.
 counters = Table(
     "counters", metadata, Column("name", String(40), primary_key=True), Column("value", BigInteger, nullable=False)
 )
@@ -577,4 +578,31 @@ workers = Table(
     _time("stopped_at", null=True),
     _one_of("kind", WorkerKind),
     Index("ix_workers_stopped", "stopped_at", "id"),
+)
+
+# What lets programs and agents in. An agent's token is bound to its task or plan, and dies with its step.
+tokens = Table(
+    "tokens",
+    metadata,
+    _id(),
+    _number(),
+    _to("owners"),
+    Column("digest", String(64), nullable=False),
+    _text("name", ""),
+    Column("scope", Choice(TokenScope), nullable=False),
+    _to("plans", null=True),
+    _to("tasks", null=True),
+    _to("steps", null=True),
+    _time("created_at"),
+    _text("created_by"),
+    _time("expires_at", null=True),
+    _time("revoked_at", null=True),
+    _time("last_used_at", null=True),
+    _positive("number"),
+    _one_of("scope", TokenScope),
+    CheckConstraint("(scope IN ('plan', 'task')) = (plan_id IS NOT NULL)", name="bound_to_plan"),
+    CheckConstraint("(scope = 'task') = (task_id IS NOT NULL)", name="bound_to_task"),
+    UniqueConstraint("number"),
+    UniqueConstraint("digest"),
+    Index("ix_tokens_step", "step_id"),
 )

@@ -24,8 +24,8 @@ the file's name ends so:
         - write: {path: a.txt, text: "hello\\n"}
         - ask: {title: "Run it?", allow: [{run: "make"}], reject: [{say: "Then not."}]}
 
-Actions (`actions.py`): say, think, plan, read, write, append, edit, run, ask, usage, spend, mode, sleep, await, stop,
-fail, hang, flood, garbage, long_line, unknown_update, send, stderr, crash, leave_children. In texts, {prompt},
+Actions (`actions.py`): say, think, plan, read, write, append, edit, run, mcp, ask, usage, spend, mode, sleep, await,
+stop, fail, hang, flood, garbage, long_line, unknown_update, send, stderr, crash, leave_children. In texts, {prompt},
 {history}, {read}, {output}, {answer}, {turn}, {session}, {cwd}, {mode} and {model} are filled in. `once: FILE` in an
 action makes it happen only while FILE does not exist, and makes FILE: so a crash can be survived by the next run.
 

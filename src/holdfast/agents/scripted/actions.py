@@ -265,6 +265,40 @@ class Turn:
         self._ask_client("terminal/release", terminalId=terminal)
         return {"status": "completed" if ended.get("exitCode") == 0 else "failed"}
 
+    def _do_mcp(self, value: Any) -> None:
+        """`{tool, arguments, server, again}`: calls a tool of an MCP server that the client named (the first one).
+
+        With `again`, as long as its answer has the text `again` in it: what waits is asked for anew.
+        """
+        arguments = {
+            name: self._fill(each) if isinstance(each, str) else each
+            for name, each in (value.get("arguments") or {}).items()
+        }
+
+        def act(_: str) -> Mapping[str, Any]:
+            from holdfast.agents.scripted.tools import ToolServer  # the agent starts faster without it
+
+            with ToolServer(self._server(value.get("server")), self._session.cwd) as server:
+                while True:
+                    server.call(value["tool"], arguments)
+                    while not server.answered():
+                        self._wait(_POLL_SECONDS)
+                    if "error" in server.answer:
+                        raise _Refused(server.answer["error"])
+                    result = server.answer["result"]
+                    self._found["output"] = "".join(block.get("text", "") for block in result.get("content", ()))
+                    if not value.get("again") or str(value["again"]) not in self._found["output"]:
+                        status = "failed" if result.get("isError") else "completed"
+                        return {"status": status, "content": _text(self._found["output"])}
+
+        self._call(str(value["tool"]), "other", act, rawInput=arguments)
+
+    def _server(self, name: str | None) -> Mapping[str, Any]:
+        for each in self._session.servers:
+            if name in (None, each.get("name")):
+                return each
+        raise _Refused({"message": "there is no such MCP server"})
+
     # -- misdeeds ----------------------------------------------------------------------------------------------------
 
     def _do_sleep(self, value: Any) -> None:

@@ -89,7 +89,7 @@ class Agent:
                 self._logged_in = True
                 return {}
             case "session/new":
-                return self._opened(self._sessions.new(self._place(params)))
+                return self._opened(self._sessions.new(self._place(params)), params)
             case "session/load" | "session/resume" | "session/fork" if self._about.get(method.partition("/")[2]):
                 return self._again(method, params)
             case "session/list" if self._about["list"]:
@@ -121,18 +121,19 @@ class Agent:
         if session is None:
             raise Refusal(_INVALID_PARAMS, f"there is no session {params.get('sessionId')}")
         if method == "session/fork":
-            return self._opened(self._sessions.new(cwd, session))
+            return self._opened(self._sessions.new(cwd, session), params)
         if method == "session/load":
             turn = Turn(self._line, session, "")
             for who, text in session.said:
                 kind = "user_message_chunk" if who == "user" else "agent_message_chunk"
                 turn.update(kind, content={"type": "text", "text": text})
-        opened = dict(self._opened(session))
+        opened = dict(self._opened(session, params))
         opened.pop("sessionId")
         return opened
 
-    def _opened(self, session: Session) -> Mapping[str, Any]:
+    def _opened(self, session: Session, params: Message) -> Mapping[str, Any]:
         self._open[session.id] = session
+        session.servers = list(params.get("mcpServers") or [])
         modes, models = self._about.get("modes") or [], self._about.get("models") or []
         session.mode = session.mode or (modes[0] if modes else "")
         session.model = session.model or (models[0] if models else "")

@@ -6,11 +6,12 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
 class Session:
-    """What was said, and how many turns came to their end."""
+    """What was said, how many turns came to their end, and the MCP servers that the client named."""
 
     id: str
     cwd: str
@@ -18,6 +19,7 @@ class Session:
     model: str = ""
     turns: int = 0
     said: list[list[str]] = field(default_factory=list[list[str]])
+    servers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def history(self) -> str:
         """Gives what was said so far, one line each."""

@@ -73,6 +73,7 @@ KINDS = (
     Kind("stripe_key", (b"sk_live_", b"rk_live_"), _ALPHANUMERIC, 24),
     Kind("npm_token", (b"npm_",), _ALPHANUMERIC, 36, word=True),
     Kind("pypi_token", (b"pypi-AgEIcHlwaS5vcmc",), _TOKEN, 40),
+    Kind("holdfast_token", (b"hft_",), _DIGITS + b"abcdef", 64, 64),
     Kind("jwt", (b"eyJ",), _TOKEN + b".", 40, dots=2),
     *(
         Kind("private_key", (b"-----BEGIN " + what + b"PRIVATE KEY-----",), _PEM, 40, ending=b"PRIVATE KEY-----")

@@ -254,7 +254,9 @@ def _tables() -> None:
         sa.Column("comment", sa.Text(), server_default="", nullable=False),
         sa.Column("details", Json(), nullable=False),
         sa.CheckConstraint("(status = 'open') = (decided_at IS NULL)", name=op.f("ck_approvals_decided_has_time")),
-        sa.CheckConstraint("kind IN ('plan', 'result', 'task', 'phase', 'permission')", name=op.f("ck_approvals_kind")),
+        sa.CheckConstraint(
+            "kind IN ('plan', 'result', 'task', 'phase', 'permission', 'question')", name=op.f("ck_approvals_kind")
+        ),
         sa.CheckConstraint("status IN ('open', 'approved', 'rejected', 'cancelled')", name=op.f("ck_approvals_status")),
         sa.CheckConstraint("number >= 1", name=op.f("ck_approvals_number_positive")),
         sa.ForeignKeyConstraint(["phase_id"], ["phases.id"], name=op.f("fk_approvals_phase_id")),
@@ -535,6 +537,35 @@ def _tables() -> None:
         sa.PrimaryKeyConstraint("checkpoint_id", "path", name=op.f("pk_file_snapshots")),
     )
     op.create_index("ix_file_snapshots_digest", "file_snapshots", ["digest"], unique=False)
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("owner_id", sa.String(length=36), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), server_default="", nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("plan_id", sa.String(length=36), nullable=True),
+        sa.Column("task_id", sa.String(length=36), nullable=True),
+        sa.Column("step_id", sa.String(length=36), nullable=True),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=True),
+        sa.Column("revoked_at", Moment(), nullable=True),
+        sa.Column("last_used_at", Moment(), nullable=True),
+        sa.CheckConstraint("(scope = 'task') = (task_id IS NOT NULL)", name=op.f("ck_tokens_bound_to_task")),
+        sa.CheckConstraint("(scope IN ('plan', 'task')) = (plan_id IS NOT NULL)", name=op.f("ck_tokens_bound_to_plan")),
+        sa.CheckConstraint("number >= 1", name=op.f("ck_tokens_number_positive")),
+        sa.CheckConstraint("scope IN ('read', 'run', 'admin', 'worker', 'plan', 'task')", name=op.f("ck_tokens_scope")),
+        sa.ForeignKeyConstraint(["owner_id"], ["owners.id"], name=op.f("fk_tokens_owner_id")),
+        sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_tokens_plan_id")),
+        sa.ForeignKeyConstraint(["step_id"], ["steps.id"], name=op.f("fk_tokens_step_id")),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_tokens_task_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
+        sa.UniqueConstraint("number", name=op.f("uq_tokens_number")),
+    )
+    op.create_index("ix_tokens_step", "tokens", ["step_id"], unique=False)
     # ### end Alembic commands ###
     # Not `create_index`: an index on an expression.
     op.execute(
@@ -577,4 +608,6 @@ def _rows() -> None:
     owners = sa.table("owners", sa.column("id"), sa.column("name"), sa.column("created_at", Moment()))
     op.bulk_insert(owners, [{"id": "local", "name": "local", "created_at": datetime.now(UTC)}])
     counters = sa.table("counters", sa.column("name"), sa.column("value"))
-    op.bulk_insert(counters, [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals")])
+    op.bulk_insert(
+        counters, [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals", "tokens")]
+    )

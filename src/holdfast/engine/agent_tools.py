@@ -1,0 +1,158 @@
+"""Gives the agent of a task the tools of Holdfast (`holdfast mcp`), also where it cannot see the database.
+
+    agent ── relay.py ── socket ── holdfast mcp, outside the sandbox, with a token of the task
+              inside      in the run's folder, shown to the sandbox
+
+The worker only opens the door: whoever connects becomes the standard streams of a server of his own, a process that
+outlives this worker. So a worker that dies takes no call with it, and its successor opens the same door again. The
+agent never sees a token, nor does its journal; one is made per connection and dies with the step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from holdfast import clock
+from holdfast.agents import relay
+from holdfast.domain.step import Step
+from holdfast.domain.task import Task
+from holdfast.domain.token import TokenScope
+from holdfast.engine import confine
+from holdfast.engine.runtime import Runtime, in_thread
+from holdfast.errors import InfraError
+from holdfast.failpoints import failpoint
+from holdfast.sandbox import SandboxName
+from holdfast.store import tokens
+
+SOCKET = "socket"
+SERVER_NAME = "holdfast"
+# So many connections at once; then one each so often: an agent shall not flood the machine with servers.
+CONNECTIONS = 8
+PAUSE_SECONDS = 5.0
+
+# Its streams are the connection; it is nobody's child, so that nobody has to wait for it. The shell gives a command in
+# the background an empty input, even before its `<`: so the connection is kept at 3 for it.
+_DETACHED = ("/bin/sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "holdfast", sys.executable, "-m", "holdfast", "mcp")
+
+
+@asynccontextmanager
+async def offered(
+    runtime: Runtime, task: Task, step: Step, folder: Path, sandbox: SandboxName
+) -> AsyncGenerator[tuple[Mapping[str, Any], ...]]:
+    """Offers the tools while the block runs and gives the servers to name to the agent, in ACP's form.
+
+    Leaving it by an error leaves all as it is, for the next worker; leaving it normally, no token of the step is good.
+    """
+    if not runtime.settings.agent_tools:
+        yield ()
+        return
+    place = place_of(folder)
+    listener = await in_thread(_open, place)
+    door = asyncio.create_task(_welcome(runtime, task, step, listener))
+    try:
+        yield (_server(place, sandbox),)
+    finally:
+        door.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await door
+        listener.close()
+    await in_thread(_revoke, runtime, step)
+
+
+def place_of(folder: Path) -> Path:
+    """Gives the folder, in that of a run, which a sandbox has to show to the agent."""
+    return folder / confine.TOOLS_FOLDER
+
+
+def _server(place: Path, sandbox: SandboxName) -> Mapping[str, Any]:
+    contained = sandbox in (SandboxName.PODMAN, SandboxName.DOCKER)
+    python = "python3" if contained else os.path.realpath(sys.executable)
+    words = ["-I", "-S", str(place / "relay.py"), str(place / SOCKET)]
+    return {"name": SERVER_NAME, "command": python, "args": words, "env": []}
+
+
+def _open(place: Path) -> socket.socket:
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = place / "relay.new"
+        shutil.copyfile(Path(relay.__file__), draft)
+        draft.replace(place / "relay.py")
+        (place / SOCKET).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # By the folder's descriptor, since a socket's path has at most 107 bytes.
+            listener.bind(f"/proc/self/fd/{descriptor}/{SOCKET}")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InfraError(f"the folder {place} cannot be used: {error.strerror}", hint="check the disk") from error
+    listener.listen(CONNECTIONS)
+    listener.setblocking(False)
+    return listener
+
+
+async def _welcome(runtime: Runtime, task: Task, step: Step, listener: socket.socket) -> None:
+    """Gives each connection of this user a server."""
+    loop = asyncio.get_running_loop()
+    for number in itertools.count():
+        if number >= CONNECTIONS:
+            await asyncio.sleep(PAUSE_SECONDS)
+        connection, _ = await loop.sock_accept(listener)
+        with connection:
+            if _user(connection) == os.getuid():
+                await in_thread(_serve, runtime, task, step, connection)
+
+
+def _user(connection: socket.socket) -> int:
+    return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+
+
+def _serve(runtime: Runtime, task: Task, step: Step, connection: socket.socket) -> None:
+    secret = clock.new_secret()
+    with runtime.database.transaction() as database:
+        tokens.add(
+            database,
+            id=clock.new_id(),
+            secret=secret,
+            name=f"step {step.number}",
+            scope=TokenScope.TASK,
+            plan_id=task.plan_id,
+            task_id=task.id,
+            step_id=step.id,
+            actor=runtime.actor,
+        )
+    failpoint("engine.tools.token_made")
+    ours = {
+        "HOLDFAST_DATA": str(runtime.places.data),
+        "HOLDFAST_DB": runtime.settings.db,
+        "HOLDFAST_TOKEN": secret,
+    }
+    connection.setblocking(True)
+    subprocess.run(
+        _DETACHED,
+        stdin=connection.fileno(),
+        stdout=connection.fileno(),
+        stderr=subprocess.DEVNULL,
+        env=os.environ | ours,
+        cwd=runtime.places.data,
+        start_new_session=True,
+        check=True,
+    )
+
+
+def _revoke(runtime: Runtime, step: Step) -> None:
+    with runtime.database.transaction() as connection:
+        tokens.revoke_of_step(connection, step.id, actor=runtime.actor)
