@@ -313,7 +313,8 @@ def export(house: House, plan_id: str) -> str:
     """Gives the plan as a plan file, as it is now (with edits made since it was read)."""
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
-        return render(from_domain(plan, plans.phases_of(connection, plan_id), plans.tasks_of(connection, plan_id)))
+        phases = [phase for phase in plans.phases_of(connection, plan_id) if not phase.review_round]
+        return render(from_domain(plan, phases, plans.tasks_of(connection, plan_id)))
 
 
 def measurements(house: House, plan_id: str) -> tuple[Metric, ...]:

@@ -15,6 +15,7 @@ from holdfast.settings import Settings, settings
 from holdfast.store import Database
 
 if TYPE_CHECKING:
+    from holdfast.domain.plan import Project
     from holdfast.engine.queues import Engine
     from holdfast.engine.workspace import Workspaces
     from holdfast.planner import Drafter
@@ -71,16 +72,14 @@ def open_house(given: Settings | None = None, *, actor: str = "", migrate: bool 
         house.close()
 
 
-def drafter(house: House, *, model: str = "", agent: str = "") -> Drafter:
+def drafter(house: House, project: Project, commit: str, *, model: str = "", agent: str = "") -> Drafter:
     """Gives who drafts and reviews plans: that model, or that agent in a mode that only reads, or else the settings'.
 
-    Raises `Unavailable` where there is none.
+    An agent looks at the project's files at `commit`. Raises `Unavailable` where there is none.
     """
     chosen = house.settings
     if agent:
-        raise Unavailable(
-            f"the agent {agent!r} cannot draft plans", hint="name a model with --model", code="agent_missing"
-        )
+        return _agent_drafter(house, project, commit, agent)
     if not (model or chosen.planner_model):
         raise Unavailable(
             "no model is set to draft plans with",
@@ -96,6 +95,17 @@ def drafter(house: House, *, model: str = "", agent: str = "") -> Drafter:
         timeout_seconds=chosen.planner_timeout_seconds,
         max_tokens=chosen.planner_max_tokens,
     )
+
+
+def _agent_drafter(house: House, project: Project, commit: str, agent: str) -> Drafter:
+    from holdfast.agents import catalog
+    from holdfast.engine.agent_drafter import AgentDrafter
+
+    spec = catalog.named(house.settings, agent)
+    place = catalog.program(spec)
+    if isinstance(place, catalog.Missing):
+        raise Unavailable(f"the agent {agent} is not installed", hint=place.hint, code="agent_missing")
+    return AgentDrafter(house.settings, house.places, house.workspaces, project, commit, spec)
 
 
 def login() -> str:

@@ -97,7 +97,8 @@ def drafted(session: Session, house: House, request: str, wishes: Wishes, *, dry
 
     refuse_both(wishes.model, wishes.agent)
     found = projects.find(house, wishes.project, Path.cwd())
-    who = drafter(house, model=wishes.model, agent=wishes.agent)
+    commit = projects.start_commit(found, wishes.base)
+    who = drafter(house, found, commit, model=wishes.model, agent=wishes.agent)
     session.note(f"{who.name} drafts a plan")
     gates = [GateName(gate) for gate in wishes.gates]
     return planning.generate(house, found, request, who, base=wishes.base, gates=gates, dry_run=dry_run)
@@ -156,7 +157,8 @@ def review(session: Session, plan: str, target: str, review_type: str, scope: st
         raise click.UsageError("name a phase or task with --scope phase or --scope task, and only then")
     with session.house() as house:
         plan_id = plans.find(house, plan)
-        who = drafter(house, model=model, agent=agent)
+        view = plans.show(house, plan_id)
+        who = drafter(house, view.project, view.plan.base_commit, model=model, agent=agent)
         session.note(f"{who.name} reviews the plan")
         made = planning.review(house, plan_id, ReviewType(review_type), who, scope=planning.Scope(scope), target=target)
     if session.json:

@@ -30,7 +30,10 @@ _TASK_FIELDS = (
     "max_attempts", "timeout_seconds", "verify", "retryable", "budget", "permissions",
 )  # fmt: skip
 _PHASE_FIELDS = ("position", "title", "mode", "pause_after", "when")
-_PLAN_FIELDS = ("title", "description", "gates", "gate_order", "review", "verify", "budget", "variables", "permissions")
+_REVIEW_FIELDS = ("review", "review_agent", "review_rounds")
+_PLAN_FIELDS = (
+    "title", "description", "gates", "gate_order", *_REVIEW_FIELDS, "verify", "budget", "variables", "permissions",
+)  # fmt: skip
 
 _NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
 _TAKES_TASKS = frozenset({PhaseStatus.PENDING, PhaseStatus.RUNNING, PhaseStatus.PAUSED, PhaseStatus.FAILED})
@@ -257,7 +260,7 @@ def _plan_objections(now: Outline, then: Outline, change: Change | None) -> Iter
     for gate in set(now.plan.gates) ^ set(then.plan.gates):
         if plan.stage not in (_BEFORE_PLAN_GATE if gate is GateName.PLAN else _BEFORE_RESULT):
             yield f"{name} has passed the place of the gate `{gate}`"
-    for field in sorted(fields & {"gate_order", "review"}):
+    for field in sorted(fields & {"gate_order", *_REVIEW_FIELDS}):
         if plan.stage not in _BEFORE_RESULT:
             yield f"`{field}` of {name} cannot change at the stage {str(plan.stage).replace('_', ' ')}"
     if "verify" in fields and executing and plan.stage is PlanStage.VERIFYING:

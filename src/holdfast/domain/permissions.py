@@ -65,6 +65,15 @@ class Policy:
 
 
 ASK_ALL = Policy(otherwise=PolicyWord.ASK)
+# Looking is allowed, nothing else is, and nobody is asked.
+READ_ONLY = Policy(
+    (
+        Rule(Verdict.ALLOW, "read"),
+        Rule(Verdict.ALLOW, "search"),
+        Rule(Verdict.ALLOW, "think"),
+        Rule(Verdict.REJECT),
+    )
+)
 
 
 # -- reading and writing ---------------------------------------------------------------------------------------------

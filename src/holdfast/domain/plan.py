@@ -11,6 +11,8 @@ from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
 
+REVIEW_ROUNDS = 2
+
 
 class PhaseMode(StrEnum):
     SEQUENTIAL = "sequential"
@@ -69,7 +71,8 @@ class Plan:
 
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
-    told to look again. `permissions` is what it says of them itself.
+    told to look again. `permissions` is what it says of them itself. `review_agent` empty = the one that does the work;
+    `review_rounds` = how often it reviews.
     """
 
     id: str
@@ -98,12 +101,17 @@ class Plan:
     ended_at: datetime | None = None
     error: str = ""
     wakes: int = 0
+    review_agent: str = ""
+    review_rounds: int = REVIEW_ROUNDS
     permissions: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """An ordered group of tasks. `position` starts at 0 and is unique in its plan."""
+    """An ordered group of tasks. `position` starts at 0 and is unique in its plan.
+
+    `review_round` 1, 2, … : the engine added it to have the plan's result reviewed; 0: it is the plan's own.
+    """
 
     id: str
     plan_id: str
@@ -115,6 +123,7 @@ class Phase:
     status: PhaseStatus
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    review_round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

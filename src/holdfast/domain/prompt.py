@@ -52,7 +52,7 @@ def task_prompt(
     parts = [f"# {task.title}", fill(task.instructions, variables).strip()]
     goal = plan.description.strip()
     parts.append(
-        f"This is one task of the plan “{plan.title}”." + (f" The plan's aim:\n{_quoted(goal)}" if goal else "")
+        f"This is one task of the plan “{plan.title}”." + (f" The plan's aim:\n{quoted(goal)}" if goal else "")
     )
     parts.append(
         "Work in the current folder only. What you leave there is committed for you: do not commit, push or switch "
@@ -82,16 +82,16 @@ def _result(result: DependencyResult) -> str:
 
 
 def _attempt(tried: Tried) -> str:
-    error = _quoted(shortened(tried.error, REPORT_CHARACTERS))
+    error = quoted(shortened(tried.error, REPORT_CHARACTERS))
     return "\n".join([f"### Attempt {tried.attempt}", "It failed:", error, *_report(tried.said, tried.changed)])
 
 
 def _report(said: str, changed: str) -> list[str]:
     told: list[str] = []
     if changed:
-        told += ["It changed:", _quoted(shortened(changed, REPORT_CHARACTERS))]
+        told += ["It changed:", quoted(shortened(changed, REPORT_CHARACTERS))]
     if said:
-        told += ["Its agent said at the end:", _quoted(shortened(said, REPORT_CHARACTERS))]
+        told += ["Its agent said at the end:", quoted(shortened(said, REPORT_CHARACTERS))]
     return told
 
 
@@ -129,11 +129,11 @@ def _told_again(message: Message) -> str:
         return ""
     if message.role is MessageRole.TOOL:
         result = shortened(message.tool_result or "(nothing)", RESULT_CHARACTERS)
-        return f"{'Error' if message.is_error else 'Result'}:\n{_quoted(result)}"
+        return f"{'Error' if message.is_error else 'Result'}:\n{quoted(result)}"
     if message.tool_calls:
         return "\n".join(f"You used a tool: {_line(str(call.get('name', '')))}" for call in message.tool_calls)
     speaker = "You were asked" if message.role is MessageRole.USER else "You said"
-    return f"{speaker}:\n{_quoted(shortened(message.content, SPEECH_CHARACTERS))}"
+    return f"{speaker}:\n{quoted(shortened(message.content, SPEECH_CHARACTERS))}"
 
 
 def shortened(text: str, limit: int) -> str:
@@ -145,7 +145,8 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[:head]}\n[… {len(text) - limit} characters left out …]\n{text[-tail:]}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Gives the text as a report that somebody else wrote."""
     return "\n".join(f"> {line}".rstrip() for line in text.strip("\n").split("\n"))
 
 

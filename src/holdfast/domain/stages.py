@@ -28,7 +28,7 @@ class OpenGate:
 
 @dataclass(frozen=True, slots=True)
 class Implement:
-    """The plan's phases run."""
+    """The plan's phases run: its own, or the round of a review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ def next_stage(plan: Plan, *, implemented: bool, approved: bool) -> StageMove:
             gated = result_gate and not approved
             return OpenGate(ApprovalKind.RESULT) if gated else Enter(_after_approval(plan))
         case _S.REVIEWING:
-            return Enter(_after_review(plan), StageName.AFTER_REVIEW)
+            done = Enter(_after_review(plan), StageName.AFTER_REVIEW)
+            return Implement() if plan.review and not implemented else done
         case _S.VERIFYING:
             done = Enter(_S.COMPLETED, StageName.AFTER_VERIFICATION)
             return Verify(done) if plan.verify else done

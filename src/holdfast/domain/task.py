@@ -19,7 +19,8 @@ class Executor(StrEnum):
 class FailureKind(StrEnum):
     """Why a step failed: by its command, its checks, its time limit, its merge, the loss of its run, its start,
     or (`internal`) because Holdfast could not do its own part: the worktree, the commit, the checkpoint.
-    An agent's also by what the agent did (`agent`), by its login, its model's limits, or because it is not there."""
+    An agent's also by what the agent did (`agent`), by its login, its model's limits, or because it is not there; a
+    reviewer's because it still wants changes or gives no verdict (`review`)."""
 
     EXIT = "exit"
     VERIFY = "verify"
@@ -32,11 +33,12 @@ class FailureKind(StrEnum):
     LOGIN = "login"
     RATE_LIMIT = "rate_limit"
     MISSING = "missing"
+    REVIEW = "review"
 
 
-# These come back with each attempt: a conflict on the same commits, an agent that is not there or not logged in. A
-# person (or a retry by hand) decides.
-NEVER_RETRIED = frozenset({FailureKind.MERGE_CONFLICT, FailureKind.LOGIN, FailureKind.MISSING})
+# These come back with each attempt: a conflict on the same commits, an agent that is not there or not logged in, a
+# reviewer that is not content. A person (or a retry by hand) decides.
+NEVER_RETRIED = frozenset({FailureKind.MERGE_CONFLICT, FailureKind.LOGIN, FailureKind.MISSING, FailureKind.REVIEW})
 # An attempt that failed so is not used up: it goes on after the wait.
 NOT_COUNTED = frozenset({FailureKind.RATE_LIMIT})
 
@@ -50,6 +52,8 @@ class Task:
     started for it and is part of their ids; `claim` is the fence: it grows each time a worker takes the task up, and
     a write with an older claim is refused.
     `head_checkpoint` is the number of the current checkpoint, 0 = none. `branch` is where its commits go.
+    The agent of a `read_only` task may look and not change; what it changes all the same is not committed.
+    `contestant_of` is the task that this one is a fork of, in a race: it ends on its own branch and is not merged.
     """
 
     id: str
@@ -81,6 +85,8 @@ class Task:
     error: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    read_only: bool = False
+    contestant_of: str | None = None
     permissions: Policy | None = None
 
 

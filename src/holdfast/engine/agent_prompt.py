@@ -8,16 +8,16 @@ from typing import cast
 
 from holdfast.agents.acp import Opening
 from holdfast.domain.conversation import Conversation, Message
-from holdfast.domain.plan import Plan
 from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
 from holdfast.domain.step import Step
 from holdfast.domain.task import NOT_COUNTED, Task
 from holdfast.domain.transitions import TaskStatus
+from holdfast.engine import plan_review
 from holdfast.engine.agent_record import Session
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, approvals, conversations, messages, steps, tasks
+from holdfast.store import Connection, approvals, conversations, messages, plans, steps, tasks
 
 GO_ON = (
     "You were interrupted before you had finished. The folder is as you left it. Look what is done, and go on with the "
@@ -34,13 +34,13 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
     """Gives the prompt of the agent's turn, None once it has been told everything; the step knows the session first.
 
     There is one turn, and another one for what a person had to say when they rejected what the agent asked for: the
-    answer to a question of ACP's has no room for words.
+    answer to a question of ACP's has no room for words. A reviewer has more where its verdict cannot be read.
     """
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
         remarks, told_now = _objections(connection, now, opening)
         if opening.turn > 0 and not remarks:
-            return None
+            return plan_review.again(connection, now, opening.turn) if work.reviews else None
         details = {**replace(Session.of(now), opened=opening.session_id).within(now), "told": told_now}
         steps.set_fields(connection, step.id, claim=work.claim, details=details)
         if opening.turn > 0:
@@ -49,7 +49,9 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
             prompt = GO_ON
         else:
             told = told_before(connection, work, now)
-            prompt = first_prompt(connection, work, step)
+            prompt = (
+                plan_review.prompt(runtime, connection, work) if work.reviews else first_prompt(connection, work, step)
+            )
             prompt = f"{prompt}\n{resumed_prompt(told)}" if told else prompt
         prompt = f"{prompt}\n\n{remarks}" if remarks else prompt
     failpoint("engine.agent.prompt_made")
@@ -105,17 +107,22 @@ def told_before(connection: Connection, work: Work, step: Step) -> list[Message]
 
 def first_prompt(connection: Connection, work: Work, step: Step) -> str:
     """Gives what the task's agent is told: the task, what was done before it, and what was tried."""
-    results = [result_of(connection, work.plan, tasks.get(connection, each)) for each in work.task.depends_on]
+    task, plan = work.task, work.plan
+    if task.contestant_of is not None:
+        # In a race it is told what the task that it stands for would be told.
+        task = tasks.get(connection, task.contestant_of)
+        plan = plans.get(connection, task.plan_id)
+    results = [result_of(connection, tasks.get(connection, each)) for each in task.depends_on]
     failed = [
         each
         for each in steps.of_task(connection, work.task.id)
         if each.number < step.number and each.active and each.failure is not None and each.failure not in NOT_COUNTED
     ]
-    tried = [Tried(each.attempt, each.error, messages.last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
-    return task_prompt(work.task, work.plan, work.plan.variables, results, tried)
+    tried = [Tried(each.attempt, each.error, last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
+    return task_prompt(work.task, plan, plan.variables, results, tried)
 
 
-def result_of(connection: Connection, plan: Plan, task: Task) -> DependencyResult:
+def result_of(connection: Connection, task: Task) -> DependencyResult:
     """Gives what came of a task that is done."""
     done = [each for each in steps.of_task(connection, task.id) if each.active and each.exit_code == 0]
     if task.status is not TaskStatus.COMPLETED or not done:
@@ -123,4 +130,8 @@ def result_of(connection: Connection, plan: Plan, task: Task) -> DependencyResul
     step = done[-1]
     commit = (step.commit_after or "")[:12] if step.commit_after != step.commit_before else ""
     changed = f"{step.files_changed} files" if step.files_changed else ""
-    return DependencyResult(task.title, messages.last_words(connection, step), commit, changed)
+    return DependencyResult(task.title, last_words(connection, step), commit, changed)
+
+
+def last_words(connection: Connection, step: Step) -> str:
+    return next(iter(messages.last_words(connection, step)), "")

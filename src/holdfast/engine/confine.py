@@ -67,11 +67,15 @@ def shown_to_agent(places: Places, plan: Plan, task: Task, spec: AgentSpec) -> t
     Those folders are the user's own, at the same place below the task's home: who is logged in stays logged in. One
     that the user does not have is the task's.
     """
+    return shown_in(places, places.task_home(plan, task), spec)
+
+
+def shown_in(places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
+    """Does what `shown_to_agent` does for an agent that is no task's: it has the home that is given."""
     place = program(spec)
     if isinstance(place, Missing):
         return spec.command, Shown()
     own = installed(place, (Path.home(), places.data))
-    home = places.task_home(plan, task)
     kept = [Mount(Path.home() / name, home / name) for name in spec.sessions if (Path.home() / name).is_dir()]
     return (str(own.program), *spec.command[1:]), Shown(tuple(map(Mount.of, own.readable)), tuple(kept))
 
@@ -90,11 +94,25 @@ def confined(
 
     `folder` is the run's folder. `task` None is a check of the plan itself.
     """
-    shown = shown or Shown()
     home = places.task_home(plan, task)
+    return confined_with(launch, sandbox, settings, places, plan.project_id, home, folder, shown)
+
+
+def confined_with(
+    launch: Launch,
+    sandbox: Sandbox,
+    settings: Settings,
+    places: Places,
+    project_id: str,
+    home: Path,
+    folder: Path,
+    shown: Shown | None = None,
+) -> Launch:
+    """Does what `confined` does for what is no task's: it has the home that is given."""
+    shown = shown or Shown()
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    objects = places.vault(plan.project_id) / "objects"
+    objects = places.vault(project_id) / "objects"
     tools = folder / TOOLS_FOLDER
     asked_for = _unplaced(settings)
     confinement = replace(

@@ -40,6 +40,10 @@ class Places:
         """Gives the folder of one launched command; `owner_id` is its step (or its plan, for the plan's own checks)."""
         return self.data / "runs" / owner_id / name
 
+    def draft(self, name: str) -> Path:
+        """Gives the folder of one question to an agent that drafts plans; it is removed after its answer."""
+        return self.data / "drafts" / name
+
     @property
     def blobs(self) -> Path:
         return self.data / "blobs"

@@ -32,7 +32,7 @@ from holdfast.domain.transitions import (
     PlanStatus,
     TaskStatus,
 )
-from holdfast.engine import merge, plan_verify, task_run
+from holdfast.engine import merge, plan_review, plan_verify, task_run
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.plan_stages import enter
@@ -195,7 +195,7 @@ def waiting(
 def go_on(runtime: Runtime, seen: Look) -> Turn | None:
     """Takes the plan's next move in its stage; None = look again at once."""
     plan, gate = seen.plan, seen.gate
-    if plan.stop is not None and plan.stage is not PlanStage.IMPLEMENTING:
+    if plan.stop is not None and plan.stage not in (PlanStage.IMPLEMENTING, PlanStage.REVIEWING):
         pause(runtime, plan, readiness.PausePlan(PauseReason.USER, f"paused on request ({plan.stop})"))
         return None
     move = next_stage(plan, implemented=False, approved=gate is not None and gate.status is APPROVED)
@@ -286,6 +286,9 @@ def implement(runtime: Runtime, plan: Plan) -> Turn | None:
         if locked.run != plan.run or locked.status not in PLAN_EXECUTING or locked.cancel_requested:
             return None
         state = load_state(connection, locked)
+        if plan_review.settle(connection, runtime, locked, state):
+            failpoint("engine.review.back")
+            return None
         actions = current_actions(runtime, state)
         for action in actions:
             apply(connection, runtime, locked, state, action)

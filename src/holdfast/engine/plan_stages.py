@@ -9,6 +9,7 @@ from holdfast.domain.plan import Plan
 from holdfast.domain.readiness import current_phase
 from holdfast.domain.stages import Enter
 from holdfast.domain.transitions import PlanStage, PlanStatus
+from holdfast.engine import plan_review
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import plan_state
 from holdfast.engine.workspace import make_checkpoint
@@ -31,12 +32,14 @@ def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connecti
         if locked.status is PlanStatus.WAITING:
             locked = plans.set_status(connection, locked, PlanStatus.RUNNING, actor=runtime.actor)
         plans.set_stage(connection, locked, move.stage, actor=runtime.actor)
+        if move.stage is PlanStage.REVIEWING and locked.review:
+            plan_review.add_round(connection, locked, actor=runtime.actor)
     failpoint("engine.plan.stage_entered")
 
 
 def was_edited(connection: Connection, seen: Plan, locked: Plan) -> bool:
     """Tells whether an edit came after the look that the move was decided from: then it is decided again."""
-    decides = ("gates", "gate_order", "review", "verify", "variables")
+    decides = ("gates", "gate_order", "review", "review_agent", "review_rounds", "verify", "variables")
     if any(getattr(seen, name) != getattr(locked, name) for name in decides):
         return True
     implemented = current_phase(plans.phases_of(connection, locked.id)) is None

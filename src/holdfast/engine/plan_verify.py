@@ -14,7 +14,7 @@ from holdfast.domain.stages import Enter
 from holdfast.domain.task import FailureKind
 from holdfast.domain.transitions import PLAN_EXECUTING, PlanStage, PlanStatus
 from holdfast.domain.variables import fill
-from holdfast.engine import confine
+from holdfast.engine import confine, plan_review
 from holdfast.engine.plan_stages import enter
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.task_command import MAX_RESTARTS, judge
@@ -152,12 +152,14 @@ def passed(runtime: Runtime, plan: Plan) -> None:
 
 
 def failed(runtime: Runtime, plan: Plan, error: str) -> None:
-    """Records that a check failed: the plan has failed and says why."""
+    """Records that a check failed: the plan goes back to be put right, or it has failed and says why."""
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
         if locked.run != plan.run or locked.stage is not PlanStage.VERIFYING or locked.status not in PLAN_EXECUTING:
             return
         tell(connection, runtime, plan, "verify_failed", error)
+        if plan_review.back_from_checks(connection, runtime, locked, error):
+            return
         plans.set_status(connection, locked, PlanStatus.FAILED, actor=runtime.actor, error=error, stop=None)
 
 

@@ -89,8 +89,8 @@ def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
         now = tasks.get(connection, task.id)
-        if (now.run, now.status) != (task.run, task.status):
-            return
+        if (now.run, now.status, now.claim) != (task.run, task.status, task.claim):
+            return  # its workflow had not been started when it was looked for
         step = steps.of_run(connection, task.id, task.run)
         if step is not None and step.ended_at is not None and not step.interrupted and step.failure is None:
             return  # it succeeded and waits for its turn to be merged

@@ -20,7 +20,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
-from holdfast.engine import agent_prompt, agent_tools, confine, control, permission, task_command
+from holdfast.engine import agent_prompt, agent_tools, confine, control, permission, plan_review, task_command
 from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
 from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
@@ -76,6 +76,8 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
             break
         step = await in_thread(start_again, runtime, work, step, done)
     outcome = judge(done, stopped)
+    if work.reviews and outcome["failure"] is None and not outcome["interrupted"]:
+        outcome = await in_thread(plan_review.judged, runtime, work, step, outcome)
     for script in task_command.check_scripts(runtime.settings, work):
         if outcome["failure"] is not None or outcome["interrupted"]:
             break
@@ -128,11 +130,14 @@ async def hold_session(
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
     wanted = await in_thread(session_wanted, runtime, step)
+    wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
+    if work.task.read_only:
+        wanted = replace(wanted, writes_files=False, terminals=False)
     async with agent_tools.offered(runtime, work.task, step, folder, sandbox.name) as servers:
         done = await acp.run_session(
             folder,
             await in_thread(confined, plain),
-            replace(wanted, mode=spec.mode or None, model=spec.model or None, mcp_servers=servers),
+            replace(wanted, mcp_servers=servers),
             next_prompt,
             after=recorder.position,
             on_updates=recorder.keep,

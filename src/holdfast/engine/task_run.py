@@ -177,9 +177,10 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
 def starts_clean(runtime: Runtime, work: Work) -> bool:
     """Tells whether this run starts from what its branch holds.
 
-    A command always does, so that trying it again means the same; an agent goes on from what its last attempt left.
+    A command always does, so that trying it again means the same, and who may only read; an agent goes on from what
+    its last attempt left.
     """
-    if work.task.executor is Executor.COMMAND:
+    if work.task.executor is Executor.COMMAND or work.task.read_only:
         return True
     with runtime.database.read() as connection:
         return not any(step.branch == work.place.branch for step in steps.of_task(connection, work.task.id))
@@ -290,7 +291,7 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
         failpoint("engine.seal.snapshot")
         succeeded = outcome["failure"] is None and not outcome["interrupted"]
         commit = step.commit_before
-        if succeeded:
+        if succeeded and not work.task.read_only:
             commit = commit_work(vault, work.place, work.task, step, snapshot.tree, ended_at)
         checkpoint = task_checkpoint(runtime, work, step_id, CheckpointKind.STEP, snapshot, commit)
         change = measure(vault, step.commit_before, commit)
@@ -353,7 +354,9 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
 
 
 def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, ended: Step) -> None:
-    """Gives the task the status that follows from its step; a parallel one stays running until it is merged."""
+    """Gives the task the status that follows from its step; a parallel one stays running until it is merged.
+
+    A contestant of a race never is: it ends where it is."""
     task = tasks.get(connection, work.task.id)
     told: dict[str, object] = {"step": ended.number, "attempt": ended.attempt}
     if ended.interrupted:
@@ -361,7 +364,7 @@ def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, 
         tasks.set_status(connection, task, target, claim=work.claim, actor=runtime.actor, data=told)
         return
     if ended.failure is None:
-        if work.phase.mode is not PhaseMode.PARALLEL:
+        if work.phase.mode is not PhaseMode.PARALLEL or task.contestant_of is not None:
             complete_task(connection, task, claim=work.claim, actor=runtime.actor, data=told)
         return
     fail_task(connection, runtime.settings, task, ended.failure, ended.error, claim=work.claim, actor=runtime.actor)

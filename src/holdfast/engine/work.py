@@ -46,6 +46,11 @@ class Work:
     def place(self) -> Place:
         return place_of(self.project, self.plan, self.phase, self.task)
 
+    @property
+    def reviews(self) -> bool:
+        """Whether the task judges the plan's result."""
+        return self.phase.review_round > 0 and self.task.read_only
+
 
 def load(connection: Connection, task: Task, claim: int) -> Work:
     plan = plans.get(connection, task.plan_id)

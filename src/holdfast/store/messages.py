@@ -175,8 +175,8 @@ def list_(
     return Page(found, found[-1].parent_id)
 
 
-def last_words(connection: Connection, step: Step) -> str:
-    """Gives what the agent of a step said last; nothing where none spoke."""
+def last_words(connection: Connection, step: Step, limit: int = 1) -> tuple[str, ...]:
+    """Gives what the agent of a step said last, the newest first; nothing where none spoke."""
     said = (
         messages.c.task_id == step.task_id,
         messages.c.step_id == step.id,
@@ -184,8 +184,8 @@ def last_words(connection: Connection, step: Step) -> str:
         ~messages.c.thought,
         messages.c.content != "",
     )
-    query = select(messages.c.content).where(*said).order_by(messages.c.position.desc()).limit(1)
-    return connection.execute(query).scalar_one_or_none() or ""
+    query = select(messages.c.content).where(*said).order_by(messages.c.position.desc()).limit(limit)
+    return tuple(connection.execute(query).scalars())
 
 
 def walk_back(connection: Connection, message_id: str, limit: int) -> tuple[Message, ...]:

@@ -167,6 +167,8 @@ plans = Table(
     Column("gates", ChoiceTuple(GateName), nullable=False),
     Column("gate_order", Choice(GateOrder), nullable=False),
     _flag("review"),
+    _text("review_agent", ""),
+    _count("review_rounds", 2),
     Column("verify", Names, nullable=False),
     *_budget(),
     Column("permissions", Permissions),
@@ -202,6 +204,7 @@ phases = Table(
     _flag("pause_after"),
     _text("when", ""),
     Column("status", Choice(PhaseStatus), nullable=False),
+    _count("review_round"),
     _time("started_at", null=True),
     _time("ended_at", null=True),
     _one_of("mode", PhaseMode),
@@ -239,6 +242,8 @@ tasks = Table(
     _head(),
     _time("retry_at", null=True),
     _flag("approved"),
+    _flag("read_only"),
+    _to("tasks", "contestant_of", null=True),
     Column("failure", Choice(FailureKind)),
     _text("error", ""),
     _time("started_at", null=True),
@@ -253,6 +258,7 @@ tasks = Table(
     Index("ix_tasks_phase_position", "phase_id", "position"),
     Index("ix_tasks_status_number", "status", "number"),
     Index("ix_tasks_claimed_by", "claimed_by"),
+    Index("ix_tasks_contestant_of", "contestant_of"),
 )
 
 task_dependencies = Table(

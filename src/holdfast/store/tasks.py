@@ -106,6 +106,12 @@ def list_(
     return tuple(_entity(row) for row in connection.execute(query))
 
 
+def contestants(connection: Connection, task_id: str) -> tuple[Task, ...]:
+    """Gives the tasks that raced for a task, in the order in which they were entered."""
+    query = _TASKS.where(tasks.c.contestant_of == task_id).order_by(tasks.c.number)
+    return tuple(_entity(row) for row in connection.execute(query))
+
+
 def keys(connection: Connection, plan_id: str, *, status: TaskStatus) -> tuple[str, ...]:
     """Gives the keys of a plan's tasks in one status, in the order of their numbers."""
     query = select(tasks.c.key).where(tasks.c.plan_id == plan_id, tasks.c.status == status).order_by(tasks.c.number)

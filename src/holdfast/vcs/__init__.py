@@ -12,6 +12,7 @@ Errors: `UserError` kinds for what the user can put right, `GitError` (a `StepEr
 
 from __future__ import annotations
 
+from holdfast.vcs.checkout import write_files
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
 from holdfast.vcs.git import GitDiskError, GitError
@@ -44,4 +45,5 @@ __all__ = [
     "measure",
     "mentions",
     "resolve",
+    "write_files",
 ]

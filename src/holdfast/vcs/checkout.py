@@ -112,6 +112,17 @@ def _make_clone(vault: Vault, making: Path, path: Path, branch: str, commit: str
 
 def _check_out(vault: Vault, making: Path, tree: str) -> None:
     """Writes the files with the vault's git (raw, by its attributes); the index that git made is the agent's."""
-    index = making / ".git" / "index"
-    vault.git(["read-tree", tree], index=index, work_tree=making)
-    vault.git(["checkout-index", "-a", "-f", "-q", "-u"], index=index, work_tree=making)
+    _write(vault, making, tree, making / ".git" / "index")
+
+
+def write_files(vault: Vault, folder: Path, commit: str) -> None:
+    """Makes `folder` with the files of a commit, to be looked at: it is no worktree, and nothing of it is durable."""
+    folder.mkdir(parents=True)
+    index = folder.with_name(f"{folder.name}.index")
+    _write(vault, folder, commit, index)
+    index.unlink()
+
+
+def _write(vault: Vault, folder: Path, tree: str, index: Path) -> None:
+    vault.git(["read-tree", tree], index=index, work_tree=folder)
+    vault.git(["checkout-index", "-a", "-f", "-q", "-u"], index=index, work_tree=folder)

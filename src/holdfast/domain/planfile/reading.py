@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from holdfast.domain import variables
 from holdfast.domain.budget import Budget
-from holdfast.domain.plan import GateName, GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode
 from holdfast.domain.planfile.document import Mapping, Node, Place, Problem, Scalar, named
 from holdfast.domain.planfile.fields import Fields
 from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
@@ -24,8 +24,10 @@ TASK_KEYS = (
     "budget", "permissions",
 )  # fmt: skip
 DEFAULT_KEYS = ("max_attempts", "timeout", "retryable")
+REVIEW_KEYS = ("agent", "rounds")
 BUDGET_KEYS = ("max_seconds", "max_tokens", "max_cost_usd")
 ATTEMPTS = (1, 100)
+ROUNDS = (1, 20)
 KEY = re.compile(r"[^\W_](?:[\w.-]{0,78}[\w])?")
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -60,6 +62,7 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
     title = fields.line("title", required=True)
     verify = fields.scalars("verify")
     phases = tuple(_phase(node, problems) for node in fields.nodes("phases", of="phase"))
+    review, review_agent, review_rounds = _review(fields)
     spec = PlanFile(
         title=title,
         description=fields.text("description"),
@@ -67,7 +70,9 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
         base=_base(fields),
         gates=_gates(fields),
         gate_order=fields.choice("gate_order", GateOrder) or GateOrder.APPROVE_THEN_REVIEW,
-        review=fields.flag("review") or False,
+        review=review,
+        review_agent=review_agent,
+        review_rounds=review_rounds,
         verify=tuple(command.value for command in verify),
         budget=_budget(fields),
         variables=_variables(fields),
@@ -77,6 +82,15 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
         phases=tuple(phase.spec for phase in phases),
     )
     return ReadPlan(spec, phases, verify)
+
+
+def _review(fields: Fields) -> tuple[bool, str, int]:
+    """Reads `review: true`, or `review: {agent: NAME, rounds: 2}`: whether, by whom, how often at most."""
+    node = fields.values.get("review")
+    if not isinstance(node, Mapping):
+        return fields.flag("review") or False, "", REVIEW_ROUNDS
+    given = Fields.of(node, "review", REVIEW_KEYS, fields.problems)
+    return True, given.line("agent"), given.whole_number("rounds", *ROUNDS) or REVIEW_ROUNDS
 
 
 def _phase(node: Node, problems: list[Problem]) -> ReadPhase:

@@ -91,7 +91,11 @@ def schema() -> dict[str, object]:
             "base": {"type": _SCALAR, "description": "The branch or commit to start from."},
             "gates": {"type": "array", "items": {"enum": [str(each) for each in GateName]}, "uniqueItems": True},
             "gate_order": {"enum": [str(each) for each in GateOrder]},
-            "review": {"type": "boolean"},
+            "review": {
+                "type": ["boolean", "object"],
+                "additionalProperties": False,
+                "properties": {"agent": {"type": "string"}, "rounds": {"type": "integer", "minimum": 1, "maximum": 20}},
+            },
             "verify": _COMMANDS,
             "budget": _BUDGET,
             "variables": {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
-from holdfast.domain.plan import GateName, GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode
 
 MAX_ATTEMPTS = 3
 
@@ -68,6 +68,8 @@ class PlanFile:
     gates: tuple[GateName, ...] = ()
     gate_order: GateOrder = GateOrder.APPROVE_THEN_REVIEW
     review: bool = False
+    review_agent: str = ""
+    review_rounds: int = REVIEW_ROUNDS
     verify: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     variables: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
-from holdfast.domain.plan import GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateOrder, PhaseMode
 from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
 from holdfast.domain.words import slug
 
@@ -51,8 +51,7 @@ def _plan(plan: PlanFile, keys: bool) -> Iterator[str]:
         yield f"gates: [{', '.join(plan.gates)}]"
     if plan.gate_order is not GateOrder.APPROVE_THEN_REVIEW:
         yield f"gate_order: {plan.gate_order}"
-    if plan.review:
-        yield "review: true"
+    yield from _review(plan)
     yield from _texts("verify", plan.verify)
     yield from _budget(plan.budget)
     if plan.variables:
@@ -63,6 +62,16 @@ def _plan(plan: PlanFile, keys: bool) -> Iterator[str]:
     yield "phases:"
     for phase in plan.phases:
         yield from _item(_phase(phase, keys))
+
+
+def _review(plan: PlanFile) -> Iterator[str]:
+    told: dict[str, object] = {}
+    if plan.review_agent:
+        told["agent"] = plan.review_agent
+    if plan.review_rounds != REVIEW_ROUNDS:
+        told["rounds"] = plan.review_rounds
+    if plan.review:
+        yield f"review: {flow(told) if told else 'true'}"
 
 
 def _phase(phase: PhaseSpec, keys: bool) -> Iterator[str]:

@@ -100,6 +100,8 @@ def _tables() -> None:
         sa.Column("gates", Json(), nullable=False),
         sa.Column("gate_order", sa.String(), nullable=False),
         sa.Column("review", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("review_agent", sa.Text(), server_default="", nullable=False),
+        sa.Column("review_rounds", sa.Integer(), server_default="2", nullable=False),
         sa.Column("verify", Json(), nullable=False),
         sa.Column("max_seconds", sa.Float(), nullable=True),
         sa.Column("max_tokens", sa.BigInteger(), nullable=True),
@@ -163,6 +165,7 @@ def _tables() -> None:
         sa.Column("pause_after", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("when", sa.Text(), server_default="", nullable=False),
         sa.Column("status", sa.String(), nullable=False),
+        sa.Column("review_round", sa.Integer(), server_default="0", nullable=False),
         sa.Column("started_at", Moment(), nullable=True),
         sa.Column("ended_at", Moment(), nullable=True),
         sa.CheckConstraint("mode IN ('sequential', 'parallel', 'manual')", name=op.f("ck_phases_mode")),
@@ -205,13 +208,15 @@ def _tables() -> None:
         sa.Column("head_message_id", sa.String(length=36), nullable=True),
         sa.Column("retry_at", Moment(), nullable=True),
         sa.Column("approved", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("read_only", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("contestant_of", sa.String(length=36), nullable=True),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.Column("started_at", Moment(), nullable=True),
         sa.Column("ended_at", Moment(), nullable=True),
         sa.CheckConstraint("executor IN ('agent', 'command')", name=op.f("ck_tasks_executor")),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing')",
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing', 'review')",
             name=op.f("ck_tasks_failure"),
         ),
         sa.CheckConstraint(
@@ -221,6 +226,7 @@ def _tables() -> None:
         sa.CheckConstraint("max_attempts >= 1", name=op.f("ck_tasks_max_attempts_positive")),
         sa.CheckConstraint("number >= 1", name=op.f("ck_tasks_number_positive")),
         sa.ForeignKeyConstraint(["claimed_by"], ["workers.id"], name=op.f("fk_tasks_claimed_by")),
+        sa.ForeignKeyConstraint(["contestant_of"], ["tasks.id"], name=op.f("fk_tasks_contestant_of")),
         sa.ForeignKeyConstraint(["phase_id"], ["phases.id"], name=op.f("fk_tasks_phase_id")),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_tasks_plan_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
@@ -228,6 +234,7 @@ def _tables() -> None:
         sa.UniqueConstraint("plan_id", "key", name=op.f("uq_tasks_plan_id_key")),
     )
     op.create_index("ix_tasks_claimed_by", "tasks", ["claimed_by"], unique=False)
+    op.create_index("ix_tasks_contestant_of", "tasks", ["contestant_of"], unique=False)
     op.create_index("ix_tasks_phase_position", "tasks", ["phase_id", "position"], unique=False)
     op.create_index("ix_tasks_status_number", "tasks", ["status", "number"], unique=False)
     op.create_table(
@@ -310,7 +317,7 @@ def _tables() -> None:
         sa.Column("bytes_changed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("details", Json(), nullable=False),
         sa.CheckConstraint(
-            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing')",
+            "failure IN ('exit', 'verify', 'timeout', 'merge_conflict', 'lost', 'start', 'internal', 'agent', 'login', 'rate_limit', 'missing', 'review')",
             name=op.f("ck_steps_failure"),
         ),
         sa.CheckConstraint("ended_at IS NOT NULL OR exit_code IS NULL", name=op.f("ck_steps_exit_has_end")),

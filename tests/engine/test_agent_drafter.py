@@ -1,0 +1,85 @@
+"""A coding agent drafts a plan: it looks at the project's files, changes nothing, and is asked again if need be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.engine.conftest import Bench, git
+from tests.engine.test_reviews import Action, agents
+
+from holdfast.app import planning, projects, wire
+from holdfast.engine.agent_drafter import told_again
+from holdfast.errors import Unavailable, UserError
+from holdfast.planner import Drafter
+
+PLAN = {
+    "title": "Greet",
+    "description": "Greets people.",
+    "phases": [{"title": "All", "tasks": [{"title": "Write it", "instructions": "Write greet.py."}]}],
+}
+
+
+def drafter(bench: Bench, *turns: Sequence[Action]) -> Drafter:
+    agents(bench, drafts=turns)
+    commit = projects.start_commit(bench.project, "")
+    return wire.drafter(bench.house, bench.project, commit, agent="drafts")
+
+
+def answer(value: object) -> Action:
+    return {"say": f"Here it is.\n```json\n{json.dumps(value)}\n```"}
+
+
+def leftovers(bench: Bench) -> list[Any]:
+    drafts = bench.house.places.draft("x").parent
+    return list(drafts.iterdir()) if drafts.is_dir() else []
+
+
+def test_an_agent_drafts_a_plan_from_the_projects_files(bench: Bench) -> None:
+    who = drafter(bench, [{"read": "README"}, {"say": "It says: {read}"}, {"usage": {"input": 7}}, answer(PLAN)])
+    made = planning.generate(bench.house, bench.project, "Greet people", who)
+    assert made.plan is not None
+    assert (made.author, made.answers, made.usage.input_tokens) == ("agent:drafts", 1, 7)
+    assert "Write greet.py." in made.text
+    assert leftovers(bench) == []
+
+
+def test_an_answer_that_does_not_fit_is_sent_back_with_what_was_said_before(bench: Bench) -> None:
+    told = {"once": str(bench.repository.parent / "first"), "say": "I would rather not.", "stop": "end_turn"}
+    who = drafter(bench, [told, answer(PLAN)])
+    made = planning.generate(bench.house, bench.project, "Greet people", who)
+    assert made.answers == 2
+    again = told_again([("Draft a plan.", "I would rather not.")])
+    assert "You answered:\n> I would rather not." in again
+
+
+def test_an_agent_that_never_fits_is_an_error_and_nothing_is_stored(bench: Bench) -> None:
+    who = drafter(bench, [{"say": "No."}])
+    with pytest.raises(UserError, match="agent:drafts gave no usable plan in 3 answers"):
+        planning.generate(bench.house, bench.project, "Greet people", who)
+    assert leftovers(bench) == []
+
+
+def test_an_agent_that_drafts_changes_nothing(bench: Bench) -> None:
+    tries: list[Action] = [
+        {"ask": {"title": "Run", "kind": "execute", "allow": [{"say": "it ran"}], "reject": [{"say": "refused"}]}},
+        {"write": {"path": "README", "text": "mine\n"}},
+        {"say": "{output}"},
+    ]
+    who = drafter(bench, tries)
+    said = asyncio.run(who("Draft.", {})).text
+    assert said.startswith("refused")
+    assert (bench.repository / "README").read_text() == "hello\n"
+    assert git(bench.repository, "status", "--porcelain") == ""
+
+
+def test_an_agent_that_fails_is_told_of(bench: Bench) -> None:
+    who = drafter(bench, [{"fail": "auth"}])
+    with pytest.raises(Unavailable, match="the agent drafts gave no answer"):
+        asyncio.run(who("Draft.", {}))
+    bench.house.settings.agents.write_text('[gone]\ncommand = ["no-such-program-anywhere"]\n')
+    with pytest.raises(Unavailable, match="not installed"):
+        wire.drafter(bench.house, bench.project, "HEAD", agent="gone")
