@@ -15,7 +15,7 @@ check:
 test:
     uv run pytest -m "not slow"
 
-# All tests: those that the CI runs, and the kills that it leaves out for want of time.
+# All tests: those that the CI runs, and those of the same kind that it leaves out for want of time.
 test-all:
     uv run pytest -m "campaign or not campaign"
 

@@ -35,6 +35,7 @@ def test_it_asks_edits_and_runs_a_command_and_all_of_it_is_told(
     assert model.requests[-1].text.count("Write one and two.") == 1
 
 
+@pytest.mark.campaign
 def test_what_a_person_refuses_is_not_done(talk: StartTalk, model: ModelServer, worktree: Path) -> None:
     model.add(Turn("I write it.", write(str(worktree / "one.txt"), "one\n")), Turn(" As you wish."))
     session = talk("Write one.")
@@ -64,6 +65,7 @@ def test_a_worker_killed_in_mid_turn_is_replaced_and_the_agent_notices_nothing(
     assert max(asked.turn for asked in model.requests) == 2
 
 
+@pytest.mark.campaign
 def test_a_question_that_was_open_when_the_worker_was_killed_is_asked_again_and_answered_once(
     talk: StartTalk, model: ModelServer, worktree: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_an_agent_killed_in_mid_turn_is_started_again_and_remembers(
     assert (worktree / "two.txt").read_text() == "two\n"
 
 
+@pytest.mark.campaign
 def test_a_second_prompt_goes_to_the_same_session(talk: StartTalk, model: ModelServer) -> None:
     model.add(Turn("The first answer."), Turn(" The second answer."))
     session = talk("First question?", "Second question?")
@@ -119,6 +122,7 @@ def test_a_second_prompt_goes_to_the_same_session(talk: StartTalk, model: ModelS
     assert "Second question?" in model.requests[-1].text
 
 
+@pytest.mark.campaign
 def test_a_fork_knows_what_was_said_and_leaves_the_original_as_it_was(
     agent: RealAgent, talk: StartTalk, model: ModelServer
 ) -> None:
@@ -138,6 +142,7 @@ def test_a_fork_knows_what_was_said_and_leaves_the_original_as_it_was(
     assert "Branch question?" not in model.requests[-1].text
 
 
+@pytest.mark.campaign
 def test_a_model_that_refuses_the_key_is_told_clearly(talk: StartTalk, model: ModelServer) -> None:
     model.add(*[Turn(error=401)] * 30)
     outcome = talk("Anything?").go()
