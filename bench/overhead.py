@@ -62,6 +62,8 @@ def measured(tasks: int) -> dict[str, float]:
 def inside(folder: Path, count: int) -> None:
     """The measured process: a repository, a plan, a worker, until the plan is complete."""
     os.environ["HOLDFAST_DATA"] = str(folder / "data")
+    # What a sandbox adds is measured beside this one, in bench/sandbox.py.
+    os.environ["HOLDFAST_SANDBOX"] = "none"
     repository = folder / "repository"
     repository.mkdir()
     for command in (
