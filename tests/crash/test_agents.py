@@ -151,11 +151,12 @@ def open_gates(scene: Scene) -> Iterator[str]:
         yield from (gate.id for gate in approvals.list_(house))
 
 
-def decided(scene: Scene) -> None:
-    """Allows what is asked, until the agent has asked all it wants."""
+def allow(scene: Scene, but: str = "") -> None:
+    """Allows what is asked now, `but` that one question."""
     with opened(scene) as house:
         for gate in approvals.list_(house):
-            approvals.decide(house, gate.id, approve=True)
+            if gate.id != but:
+                approvals.decide(house, gate.id, approve=True)
 
 
 @pytest.mark.parametrize("mode", ["worker", "all"])
@@ -170,7 +171,8 @@ def test_a_question_that_is_open_when_all_is_killed_is_answered_afterwards(make:
     assert len(asked) == 1
     process = crash.start(scene, Story(mode, settings=ASK), None, 1)
     while process.poll() is None:
-        decided(scene)
+        # Nobody is left who would hear an answer to the first question, so it must not need one.
+        allow(scene, but=asked[0] if mode == "all" else "")
         time.sleep(0.1)
     assert process.returncode == 0, (scene.root / "life-1.log").read_text()
     evidence = observe.gather(scene)

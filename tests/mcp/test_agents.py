@@ -113,18 +113,18 @@ def test_a_lost_connection_is_made_anew_and_what_had_no_answer_is_asked_again(tm
             return json.loads(client.stdout.readline())  # pyright: ignore
 
         say(id=1, method="initialize")
-        with listening(place) as first, first.makefile("rw", buffering=1) as lines:
+        with listening(place) as first, first.makefile() as lines:
             assert json.loads(lines.readline())["method"] == "initialize"
-            lines.write('{"id": 1, "result": "first"}\n')
+            first.sendall(b'{"id": 1, "result": "first"}\n')
             assert hear() == {"id": 1, "result": "first"}
             say(method="notifications/initialized")
             say(id=2, method="tools/call")
             assert json.loads(lines.readline())["method"] == "notifications/initialized"
             assert json.loads(lines.readline())["id"] == 2
-        with listening(place) as second, second.makefile("rw", buffering=1) as lines:
+        with listening(place) as second, second.makefile() as lines:
             repeated = [json.loads(lines.readline()) for _ in range(3)]
             assert [each.get("id") for each in repeated] == [1, None, 2]
-            lines.write('{"id": 1, "result": "second"}\n{"id": 2, "result": "done"}\n')
+            second.sendall(b'{"id": 1, "result": "second"}\n{"id": 2, "result": "done"}\n')
             assert hear() == {"id": 2, "result": "done"}
         client.stdin.close()
         assert client.wait(timeout=60) == 0

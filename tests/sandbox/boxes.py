@@ -44,11 +44,14 @@ class Box:
         confinement = replace(self.confinement, **changes)
         given = {"PATH": os.environ["PATH"], **(env or {})}
         wrapped = self.sandbox.wrap(confinement, ("/bin/sh", "-c", shell), given)
-        return self.run.launch(argv=wrapped.argv, env=wrapped.env, **(options or {}))
+        asked = "group" if wrapped.forwards else "tree"
+        return self.run.launch(argv=wrapped.argv, env=wrapped.env, asked_to_end=asked, **(options or {}))
 
     async def go(self, shell: str, **given) -> CommandOutcome:
         launch = self.launch(shell, **given)
-        options = {name: getattr(launch, name) for name in ("argv", "env", "grace_seconds", "timeout_seconds")}
+        options = {
+            name: getattr(launch, name) for name in ("argv", "env", "grace_seconds", "timeout_seconds", "asked_to_end")
+        }
         return await self.run.go(**options)
 
     def said(self) -> str:

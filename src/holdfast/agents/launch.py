@@ -64,6 +64,7 @@ class Launch:
 
     The values of the variables that `secrets` name (with `*`) are redacted in all that is kept of the run.
     `timeout_seconds` 0 = no limit. `grace_seconds` lie between SIGTERM and SIGKILL, for the whole process tree.
+    `asked_to_end` says who gets that SIGTERM: all processes, or the command's group, which passes it on itself.
     `line_max_bytes` cuts longer lines of standard output with a marker; 0 = no limit, else at least 64 KiB.
     """
 
@@ -74,6 +75,7 @@ class Launch:
     shell: str | None = None
     timeout_seconds: float = 0.0
     grace_seconds: float = 10.0
+    asked_to_end: Literal["tree", "group"] = "tree"
     journal_max_bytes: int = 64 << 20
     secrets: tuple[str, ...] = SECRET_NAMES
     line_max_bytes: int = 0
@@ -108,7 +110,7 @@ def start(folder: Path, launch: Launch) -> None:
             os.close(lock)
     except OSError as error:
         raise InfraError(
-            f"the run folder {folder} cannot be used: {error.strerror}",
+            f"the run folder {folder} cannot be used: {error.strerror or error}",
             hint="Check the disk and the permissions of Holdfast's data folder.",
         ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from holdfast import clock
 from holdfast.app import plans as plan_verbs
@@ -114,8 +115,6 @@ def start_commit(vault: Vault, view: TaskView) -> str:
         return view.steps[0].commit_before
     head = vault.head(view.plan.branch)
     if head is None:
-        from pathlib import Path
-
         return vault.fetch(Path(view.project.path), view.plan.base_commit)
     return head
 

@@ -8,7 +8,7 @@ messages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -27,16 +27,6 @@ class SnapshotKind(StrEnum):
     AUTO = "auto"
     MANUAL = "manual"
     CHECKPOINT = "checkpoint"
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """What an agent asked one of its tools to do. `kind` is ACP's: read, edit, delete, move, search, execute, …"""
-
-    id: str
-    name: str
-    input: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    kind: str = "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from holdfast.engine.places import Places
 from holdfast.engine.workspace import Workspaces
 from holdfast.errors import Unavailable
 from holdfast.planner import Answer, with_schema
-from holdfast.sandbox import SandboxName
 from holdfast.settings import Settings
 from holdfast.vcs import write_files
 
@@ -80,9 +79,7 @@ class AgentDrafter:
     async def _hold(self, folder: Path, prompt: str, heard: Heard) -> TurnOutcome:
         settings, files = self.settings, str(folder / FILES)
         sandbox = await asyncio.to_thread(confine.sandbox_of, settings, self.project)
-        command, shown = self.agent.command, confine.Shown()
-        if sandbox.name is not SandboxName.NONE:
-            command, shown = confine.shown_in(self.places, folder / "home", self.agent)
+        command, shown = confine.shown_to_agent(sandbox, self.places, folder / "home", self.agent)
         plain = Launch(
             argv=command,
             cwd=files,

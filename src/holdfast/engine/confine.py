@@ -61,19 +61,13 @@ class Shown:
     writable: tuple[Mount, ...] = ()
 
 
-def shown_to_agent(places: Places, plan: Plan, task: Task, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
+def shown_to_agent(sandbox: Sandbox, places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
     """Gives the command line of an agent and what it sees: its program, and where it keeps logins and sessions.
 
-    Those folders are the user's own, at the same place below the task's home: who is logged in stays logged in. One
-    that the user does not have is the task's.
+    Those folders are the user's own, at the same place below `home`: who is logged in stays logged in. One that the
+    user does not have is the run's. Without a sandbox nothing has to be shown.
     """
-    return shown_in(places, places.task_home(plan, task), spec)
-
-
-def shown_in(places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
-    """Does what `shown_to_agent` does for an agent that is no task's: it has the home that is given."""
-    place = program(spec)
-    if isinstance(place, Missing):
+    if sandbox.name is SandboxName.NONE or isinstance(place := program(spec), Missing):
         return spec.command, Shown()
     own = installed(place, (Path.home(), places.data))
     kept = [Mount(Path.home() / name, home / name) for name in spec.sessions if (Path.home() / name).is_dir()]
@@ -132,7 +126,8 @@ def confined_with(
         hidden=(places.data, Path.home()),
     )
     wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)
-    return replace(launch, argv=wrapped.argv, shell=None, env=wrapped.env)
+    asked_to_end = "group" if wrapped.forwards else launch.asked_to_end
+    return replace(launch, argv=wrapped.argv, shell=None, env=wrapped.env, asked_to_end=asked_to_end)
 
 
 def kill_run(sandbox: Sandbox, token: str) -> None:

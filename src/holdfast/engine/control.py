@@ -85,5 +85,4 @@ def must_stop(connection: Connection, plan: Plan, task_id: str) -> bool:
     if plan.budget != Budget() and reached(plan.budget, steps.usage(connection, plan_id=plan.id, now=clock.now())):
         return True
     budget = tasks.get(connection, task_id).budget
-    usage = steps.usage(connection, task_id=task_id, now=clock.now())
-    return budget != Budget() and bool(reached(budget, usage))
+    return budget != Budget() and bool(reached(budget, steps.usage(connection, task_id=task_id, now=clock.now())))

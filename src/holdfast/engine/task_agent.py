@@ -16,7 +16,6 @@ from dataclasses import replace
 from holdfast.agents import Launch, Lost, acp, catalog
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.domain import permissions
-from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
@@ -24,12 +23,11 @@ from holdfast.engine import agent_prompt, agent_tools, confine, control, permiss
 from holdfast.engine.agent_choice import agent_name, agent_of, policy_of
 from holdfast.engine.agent_record import Recorder, Session, open_recorder
 from holdfast.engine.runtime import Runtime, in_thread
-from holdfast.engine.work import Outcome, Work
+from holdfast.engine.work import Outcome, Work, restart_step
 from holdfast.errors import NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
-from holdfast.sandbox import SandboxName
 from holdfast.settings import Settings
-from holdfast.store import Connection, approvals, events, plans, steps
+from holdfast.store import approvals, plans, steps
 
 # An agent that dies in mid-turn is started again this often in one step; one that was lost with its shim or the machine
 # as often as a command.
@@ -109,9 +107,8 @@ async def hold_session(
     spec = agent_of(settings, work.project, work.task)
     sandbox = confine.recorded(settings, step.agent_config)
     folder = runtime.places.run(step.id, session.name)
-    command, shown = spec.command, confine.Shown()
-    if sandbox.name is not SandboxName.NONE:
-        command, shown = await in_thread(confine.shown_to_agent, runtime.places, work.plan, work.task, spec)
+    home = runtime.places.task_home(work.plan, work.task)
+    command, shown = await in_thread(confine.shown_to_agent, sandbox, runtime.places, home, spec)
     plain = Launch(
         argv=command,
         cwd=runtime.workspaces.path(work.place),
@@ -174,7 +171,8 @@ def start_again(runtime: Runtime, work: Work, step: Step, done: TurnOutcome) -> 
         now = steps.lock(connection, step.id)
         before = Session.of(now)
         after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in _DEATHS))
-        step = _restarted(connection, runtime, work, now, done.message, after.within(now))
+        told = {"reason": done.message}
+        step = restart_step(connection, runtime, work, now, told, details=after.within(now))
     failpoint("engine.agent.started_again")
     return step
 
@@ -196,25 +194,7 @@ def check_again(runtime: Runtime, work: Work, step: Step) -> Step:
     task_command.refuse_restart(step)
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
-        return _restarted(connection, runtime, work, now, "nobody saw the end of a check", now.details)
-
-
-def _restarted(
-    connection: Connection, runtime: Runtime, work: Work, now: Step, reason: str, details: Mapping[str, object]
-) -> Step:
-    events.add(
-        connection,
-        EventType.STEP,
-        "restarted",
-        runtime.actor,
-        project_id=now.project_id,
-        plan_id=now.plan_id,
-        phase_id=work.phase.id,
-        task_id=now.task_id,
-        step_id=now.id,
-        data={"step": now.number, "restart": now.restarts + 1, "reason": reason},
-    )
-    return steps.set_fields(connection, now.id, claim=work.claim, restarts=now.restarts + 1, details=details)
+        return restart_step(connection, runtime, work, now, {"reason": "nobody saw the end of a check"})
 
 
 def judge(done: TurnOutcome, interrupted: bool) -> Outcome:

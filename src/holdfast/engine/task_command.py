@@ -17,18 +17,17 @@ from holdfast.agents import (
     run_command,
     secret_values,
 )
-from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.variables import fill
 from holdfast.engine import confine
 from holdfast.engine.runtime import Runtime, in_thread
-from holdfast.engine.work import Outcome, Work
+from holdfast.engine.work import Outcome, Work, restart_step
 from holdfast.errors import StepError
 from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
-from holdfast.store import LogStream, NewLine, events, logs, steps
+from holdfast.store import LogStream, NewLine, logs
 
 # A run that is lost this often (its shim killed each time) is a failure of the task, not of the machine.
 MAX_RESTARTS = 10
@@ -186,20 +185,7 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
         worktree.set_tree(vault.tree_of(step.commit_before))
     failpoint("engine.restart.worktree_reset")
     with runtime.database.transaction() as connection:
-        restarted = steps.set_fields(connection, step.id, claim=work.claim, restarts=step.restarts + 1)
-        events.add(
-            connection,
-            EventType.STEP,
-            "restarted",
-            runtime.actor,
-            project_id=step.project_id,
-            plan_id=step.plan_id,
-            phase_id=work.phase.id,
-            task_id=step.task_id,
-            step_id=step.id,
-            data={"step": step.number, "restart": step.restarts + 1},
-        )
-        return restarted
+        return restart_step(connection, runtime, work, step, {})
 
 
 def refuse_restart(step: Step) -> None:

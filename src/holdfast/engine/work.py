@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation
+from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind, RetryRule, Task, after_failure
@@ -16,7 +17,7 @@ from holdfast.domain.transitions import TaskStatus
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Place, make_checkpoint, place_of
 from holdfast.settings import Settings
-from holdfast.store import Connection, KeptFile, blobs, checkpoints, plans, projects, snapshots, steps, tasks
+from holdfast.store import Connection, KeptFile, blobs, checkpoints, events, plans, projects, snapshots, steps, tasks
 from holdfast.vcs import Snapshot, Worktree
 
 
@@ -146,6 +147,27 @@ def plan_state(connection: Connection, plan: Plan) -> dict[str, object]:
     """Gives the part of a checkpoint that says where the plan was: its variables and its finished tasks."""
     finished = tasks.keys(connection, plan.id, status=TaskStatus.COMPLETED)
     return {"variables": dict(plan.variables), "finished": list(finished), "stage": str(plan.stage)}
+
+
+def restart_step(
+    connection: Connection, runtime: Runtime, work: Work, step: Step, told: Mapping[str, object], **columns: object
+) -> Step:
+    """Lets a step whose run was lost begin again, and tells it with `told`; it stays the same step."""
+    restart = step.restarts + 1
+    restarted = steps.set_fields(connection, step.id, claim=work.claim, restarts=restart, **columns)
+    events.add(
+        connection,
+        EventType.STEP,
+        "restarted",
+        runtime.actor,
+        project_id=step.project_id,
+        plan_id=step.plan_id,
+        phase_id=work.phase.id,
+        task_id=step.task_id,
+        step_id=step.id,
+        data={"step": step.number, "restart": restart, **told},
+    )
+    return restarted
 
 
 def complete_task(

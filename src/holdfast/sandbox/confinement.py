@@ -95,10 +95,14 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """What is started instead: a command line and its whole environment."""
+    """What is started instead: a command line and its whole environment.
+
+    If it `forwards` signals to the command, the command must not get them from somebody else too.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)

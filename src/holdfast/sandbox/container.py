@@ -58,7 +58,7 @@ class Container:
         gate = confinement.network is Network.ALLOW_LIST
         inside = [*entrance(confinement, "python3", limits=False), *argv] if gate else [*argv]
         run = [program, *self._options(confinement), *_variables(shown, client), self._image, *inside]
-        return Wrapped(tuple(gated(confinement, run) if gate else run), {**shown, **client})
+        return Wrapped(tuple(gated(confinement, run) if gate else run), {**shown, **client}, forwards=True)
 
     def holds(self) -> Holds:
         return Holds(files=True, network=True, memory=Hold.WHOLE, processes=Hold.WHOLE, cpus=Hold.WHOLE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
 from holdfast import clock
 from holdfast.domain.budget import Usage
@@ -18,7 +18,7 @@ from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, fence, insert_fenced, one
+from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, insert_fenced, one
 from holdfast.store.tables import plans, projects, steps, tasks
 
 _GUARDED = frozenset(
@@ -142,10 +142,7 @@ def finish(
     """
     values = changeable(steps, columns, _GUARDED)
     values |= {"ended_at": clock.now(), "exit_code": exit_code, "interrupted": interrupted, "failure": failure}
-    where = [steps.c.id == step_id, steps.c.ended_at.is_(None)]
-    if claim is not None:
-        held = select(tasks.c.id).where(tasks.c.id == steps.c.task_id, tasks.c.claim == claim)
-        where.append(held.with_for_update(key_share=True).exists())
+    where = [steps.c.id == step_id, steps.c.ended_at.is_(None), *_held(claim)]
     row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
     if row is None:
         found = get_by_id(connection, step_id)
@@ -161,14 +158,19 @@ def finish(
 def set_fields(connection: Connection, step_id: str, *, claim: int | None = None, **columns: object) -> Step:
     """Writes columns without rules of their own (restarts, tokens, commit_after, details …), fenced by `claim`."""
     values = changeable(steps, columns, _GUARDED)
-    step = get_by_id(connection, step_id)
-    where = [steps.c.id == step_id]
-    if claim is not None:
-        where.append(steps.c.task_id.in_(fence(step.task_id, claim)))
+    where = [steps.c.id == step_id, *_held(claim)]
     row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
     if row is None:
-        raise claim_lost(connection, step.task_id, claim or 0)
+        raise claim_lost(connection, get_by_id(connection, step_id).task_id, claim or 0)
     return entity(Step, row)
+
+
+def _held(claim: int | None) -> list[ColumnElement[bool]]:
+    """Gives the condition that `claim` is that of the step's task, which holds the task's row; none without a claim."""
+    if claim is None:
+        return []
+    held = select(tasks.c.id).where(tasks.c.id == steps.c.task_id, tasks.c.claim == claim)
+    return [held.with_for_update(key_share=True).exists()]
 
 
 def lock(connection: Connection, step_id: str) -> Step:

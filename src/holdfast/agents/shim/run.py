@@ -189,6 +189,8 @@ class Run:
         group = self._child.pid if self._ended is None else 0
         if group:
             self._signal_group(group, number)
+            if number == signal.SIGTERM and self._launch["asked_to_end"] == "group":
+                return
         for process in tree.below({os.getpid()}, tree.everyone()):
             if group and _group_of(process.pid) == group:
                 continue
