@@ -14,7 +14,7 @@ from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import plan_state
 from holdfast.engine.workspace import make_checkpoint
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, checkpoints, plans, projects
+from holdfast.store import Connection, checkpoints, plans, projects, steps
 
 
 def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connection], None] = lambda _: None) -> None:
@@ -52,6 +52,7 @@ def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoin
         project = projects.get(connection, plan.project_id)
         state = plan_state(connection, plan)
         number = checkpoints.next_number(connection, plan_id=plan.id)
+        newest = steps.newest(connection, plan.project_id, plan.branch)
     vault = runtime.workspaces.vault(project)
     head = vault.head(plan.branch) or plan.base_commit
     return make_checkpoint(
@@ -65,4 +66,5 @@ def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoin
         tree=vault.tree_of(head),
         head_commit=head,
         state=state,
+        after_step=newest,
     )

@@ -21,7 +21,7 @@ from holdfast.engine.task_command import MAX_RESTARTS, judge
 from holdfast.engine.work import Outcome, plan_state
 from holdfast.engine.workspace import Place, make_checkpoint
 from holdfast.errors import StepError
-from holdfast.store import Connection, checkpoints, events, plans, projects
+from holdfast.store import Connection, checkpoints, events, plans, projects, steps
 from holdfast.vcs import Snapshot, Vault
 
 
@@ -102,6 +102,7 @@ def keep_edits(runtime: Runtime, plan: Plan, vault: Vault, snapshot: Snapshot, h
     with runtime.database.read() as connection:
         state = plan_state(connection, plan)
         number = checkpoints.next_number(connection, plan_id=plan.id)
+        newest = steps.newest(connection, plan.project_id, plan.branch)
     checkpoint = make_checkpoint(
         vault,
         number,
@@ -114,6 +115,7 @@ def keep_edits(runtime: Runtime, plan: Plan, vault: Vault, snapshot: Snapshot, h
         snapshot=snapshot,
         head_commit=head,
         state=state,
+        after_step=newest,
     )
     with runtime.database.transaction() as connection:
         checkpoints.add(connection, checkpoint, actor=runtime.actor)

@@ -128,6 +128,7 @@ def task_checkpoint(
     with runtime.database.read() as connection:
         state = plan_state(connection, work.plan)
         number = checkpoints.next_number(connection, task_id=work.task.id)
+        newest = steps.newest(connection, work.project.id, work.place.branch)
     return make_checkpoint(
         runtime.workspaces.vault(work.project),
         number,
@@ -140,6 +141,7 @@ def task_checkpoint(
         snapshot=snapshot,
         head_commit=head_commit,
         state=state,
+        after_step=newest,
     )
 
 

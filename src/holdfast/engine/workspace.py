@@ -12,6 +12,7 @@ from pathlib import Path
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, checkpoint_ref
 from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
+from holdfast.domain.restore import AFTER_STEP
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.engine.places import Places
@@ -189,10 +190,12 @@ def make_checkpoint(
     head_commit: str,
     state: Mapping[str, object],
     snapshot: Snapshot | None = None,
+    after_step: str | None = None,
 ) -> Checkpoint:
     """Writes objects and ref of the next checkpoint (`number`), durable on return; the caller adds the row.
 
     Where the worktree is just what the branch's commit has, that commit is the checkpoint's, under a ref of its own.
+    One that is not of a step says which was the newest active step of its branch (`after_step`).
     Done again after a kill it takes the same number, since no row has it, and the orphan ref is replaced.
     """
     owner_id = task.id if task else plan.id
@@ -223,5 +226,5 @@ def make_checkpoint(
         skipped=tuple(snapshot.skipped) if snapshot else (),
         busy=tuple(snapshot.busy) if snapshot else (),
         created_at=created_at,
-        details={"via": snapshot.via} if snapshot else {},
+        details=({"via": snapshot.via} if snapshot else {}) | ({} if step_id else {AFTER_STEP: after_step}),
     )

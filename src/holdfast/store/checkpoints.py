@@ -9,7 +9,7 @@ from holdfast.domain.history import EventType
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, Query, before, page
-from holdfast.store.rows import claim_lost, columns_of, entity, insert_fenced, project_of
+from holdfast.store.rows import by_id, claim_lost, columns_of, entity, insert_fenced, project_of
 from holdfast.store.tables import checkpoints, tasks
 
 
@@ -65,6 +65,11 @@ def get(connection: Connection, number: int, *, task_id: str | None = None, plan
     return entity(Checkpoint, row)
 
 
+def get_by_id(connection: Connection, checkpoint_id: str) -> Checkpoint:
+    """Gives one checkpoint; raises `NotFound`."""
+    return entity(Checkpoint, by_id(connection, checkpoints, checkpoint_id, "such checkpoint"))
+
+
 def latest(connection: Connection, *, task_id: str | None = None, plan_id: str | None = None) -> Checkpoint | None:
     """Gives the newest checkpoint of a task (or of a plan's own), or None."""
     row = connection.execute(_of(task_id, plan_id).order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
@@ -86,6 +91,12 @@ def list_(
     rows = connection.execute(before(query, key, cursor, limit, numeric=numbered))
     found = [entity(Checkpoint, row) for row in rows]
     return page(found, limit, lambda each: each.number if numbered else each.id)
+
+
+def of_plan(connection: Connection, plan_id: str) -> tuple[Checkpoint, ...]:
+    """Gives all checkpoints of a plan and of its tasks, oldest first."""
+    query = select(checkpoints).where(checkpoints.c.plan_id == plan_id).order_by(checkpoints.c.id)
+    return tuple(entity(Checkpoint, row) for row in connection.execute(query))
 
 
 def set_head(connection: Connection, task_id: str, number: int, *, claim: int | None = None) -> None:

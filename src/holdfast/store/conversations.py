@@ -25,6 +25,14 @@ def head(connection: Connection, conversation: Conversation) -> Head:
     return Head(row.head_message_id, row.position + 1, row.tokens_so_far, row.cost_so_far)
 
 
+def length(connection: Connection, message_id: str | None) -> int:
+    """Gives how many messages a conversation has that ends at that message."""
+    if message_id is None:
+        return 0
+    found = connection.execute(select(messages.c.position).where(messages.c.id == message_id)).scalar_one_or_none()
+    return 0 if found is None else found + 1
+
+
 def move_head(
     connection: Connection, conversation: Conversation, before: Head, after: str | None, *, claim: int | None = None
 ) -> None:

@@ -16,6 +16,8 @@ from holdfast.store.tables import OperationStatus, operations
 
 # The kind of operation by which a command asks a worker for a checkpoint of the task that it runs.
 CHECKPOINT = "checkpoint"
+# The key of an intent under which a restoration stands: such an operation holds its plan until it has ended.
+RESTORATION = "restoration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,16 @@ def finish(
     return get(connection, operation_id)
 
 
+def note(connection: Connection, operation_id: str, intent: Mapping[str, object]) -> Operation:
+    """Writes down how far an open operation has come; raises `IllegalState` for one that has ended."""
+    where = (operations.c.id == operation_id, operations.c.status == OperationStatus.OPEN)
+    connection.execute(update(operations).where(*where).values(intent=intent))
+    noted = get(connection, operation_id)
+    if noted.status is not OperationStatus.OPEN:
+        raise IllegalState("the operation has ended", code="changed_meanwhile")
+    return noted
+
+
 def get(connection: Connection, operation_id: str) -> Operation:
     """Gives one operation; raises `NotFound`."""
     query = select(operations).where(operations.c.id == operation_id)
@@ -80,6 +92,11 @@ def open_ones(connection: Connection, *, plan_id: str | None = None) -> tuple[Op
     if plan_id is not None:
         query = query.where(operations.c.plan_id == plan_id)
     return tuple(entity(Operation, row) for row in connection.execute(query))
+
+
+def restoring(connection: Connection, plan_id: str) -> Operation | None:
+    """Gives the operation that is going back with a plan now, or was cut off at it."""
+    return next((each for each in open_ones(connection, plan_id=plan_id) if RESTORATION in each.intent), None)
 
 
 def list_(

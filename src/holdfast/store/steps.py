@@ -119,10 +119,16 @@ def _take_number(connection: Connection, project_id: str) -> int:
     return connection.execute(_NUMBER, {"project": project_id}).scalar_one()
 
 
+def newest(connection: Connection, project_id: str, branch: str) -> str | None:
+    """Gives the id of the newest active step on a branch, None if there is none."""
+    return connection.execute(_NEWEST_ON_BRANCH, {"project": project_id, "branch": branch}).scalar_one_or_none()
+
+
 def _parent(connection: Connection, project_id: str, branch: str) -> str | None:
-    wanted = {"project": project_id, "branch": branch}
-    on_branch = connection.execute(_NEWEST_ON_BRANCH, wanted).scalar_one_or_none()
-    return on_branch or connection.execute(_NEWEST, {"project": project_id}).scalar_one_or_none()
+    return (
+        newest(connection, project_id, branch)
+        or connection.execute(_NEWEST, {"project": project_id}).scalar_one_or_none()
+    )
 
 
 def finish(

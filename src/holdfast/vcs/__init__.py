@@ -19,8 +19,8 @@ from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.refs import RefMoved
-from holdfast.vcs.repository import RepositoryState, inspect, resolve
-from holdfast.vcs.vault import MergeResult, Vault
+from holdfast.vcs.repository import RepositoryState, inspect, published, resolve
+from holdfast.vcs.vault import MergeResult, Vault, check_branch
 from holdfast.vcs.worktree import Limits, Worktree
 
 __all__ = [
@@ -38,12 +38,14 @@ __all__ = [
     "Snapshot",
     "Vault",
     "Worktree",
+    "check_branch",
     "contents_at",
     "diff",
     "files_at",
     "inspect",
     "measure",
     "mentions",
+    "published",
     "resolve",
     "write_files",
 ]

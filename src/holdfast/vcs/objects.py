@@ -111,17 +111,24 @@ class Objects:
             return kind, content
 
     def copy_blob(self, oid: bytes, target: BinaryIO) -> None:
-        """Writes a blob's content to `target`, in pieces."""
+        """Writes a blob's content to `target`, in pieces; raises `Corruption` if it is not what its id says."""
         with self._conversation():
             if oid in self._pending:
                 target.write(self._pending[oid][1])
                 return
             _, size, reader = self._ask(oid)
+            found = self.hash(b"blob %d\0" % size)
             while size:
                 chunk = reader.read(min(_CHUNK, size))
+                found.update(chunk)
                 target.write(chunk)
                 size -= len(chunk)
             reader.read(1)
+        if found.digest() != oid:
+            raise Corruption(
+                f"the object {oid.hex()} in the vault is corrupt",
+                hint="run `holdfast db check`; restore the data folder's backup",
+            )
 
     @contextmanager
     def _conversation(self) -> Generator[None]:

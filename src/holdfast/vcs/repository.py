@@ -111,6 +111,15 @@ def _dirty(root: Path) -> bool:
 _NO_FILTER = (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
 
 
+def published(root: Path, commit: str) -> bool:
+    """Tells whether a branch of a remote, as the repository last saw it, has the commit."""
+    asked = ["for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes"]
+    try:
+        return bool(git.run(asked, cwd=root))
+    except git.GitError:
+        return False  # the repository has no such commit, or is no longer there
+
+
 def resolve(root: Path, name: str) -> str:
     """Gives the commit that a branch, tag or commit id names in the repository at `root`; raises `NotFound`."""
     asked = ["rev-parse", "-q", "--verify", "--end-of-options", name + "^{commit}"]

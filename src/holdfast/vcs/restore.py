@@ -12,8 +12,10 @@ import stat
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from holdfast.clock import new_id
+from holdfast.errors import Corruption
 from holdfast.failpoints import failpoint
 from holdfast.vcs.changes import TEMPORARY_PREFIX
 from holdfast.vcs.folder import GONE, Folder
@@ -101,8 +103,14 @@ class Restore:
             mode = 0o777 if new[0] == EXECUTABLE else 0o666
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
-                self._objects.copy_blob(new[1], target)
+                self._copy(new[1], target, name)
         os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+
+    def _copy(self, oid: bytes, target: BinaryIO, name: bytes) -> None:
+        try:
+            self._objects.copy_blob(oid, target)
+        except Corruption as error:
+            raise Corruption(f"{os.fsdecode(name)} cannot be restored: {error.message}", hint=error.hint) from error
 
     def _make_submodule(self, name: bytes, descriptor: int, there: os.stat_result | None) -> None:
         if there is not None and not stat.S_ISDIR(there.st_mode):

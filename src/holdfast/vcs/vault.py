@@ -19,9 +19,9 @@ from time import monotonic, sleep
 from typing import IO
 
 from holdfast.clock import new_id
-from holdfast.errors import Corruption, IllegalState, NotFound, UserError
+from holdfast.errors import Corruption, IllegalState, NotFound, UsageError, UserError
 from holdfast.failpoints import failpoint
-from holdfast.vcs import git
+from holdfast.vcs import git, trees
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects, sync_filesystem
 from holdfast.vcs.refs import Refs
@@ -260,6 +260,10 @@ class Vault:
             return True
         return not self.git(["rev-list", "-n1", ancestor, f"^{descendant}"])
 
+    def commits_between(self, base: str, head: str) -> tuple[str, ...]:
+        """Gives the commits that are in the history of `head` and not in that of `base`, newest first."""
+        return tuple(self.git(["rev-list", head, f"^{base}"]).decode().split())
+
     def merge(
         self, ours: str, theirs: str, message: str, author: str, time: datetime, *, fast_forward: bool = True
     ) -> MergeResult:
@@ -276,6 +280,32 @@ class Vault:
         if conflicts:
             return MergeResult(None, tuple(os.fsdecode(path) for path in conflicts))
         return MergeResult(self.write_commit(tree.decode(), (ours, theirs), message, author=author, time=time))
+
+    def graft(self, onto: str, source: str, paths: Sequence[str]) -> str:
+        """Gives the tree `onto` with `paths` (files or folders) as the tree `source` has them, gone where it has none.
+
+        Raises `NotFound` for a path that is in neither, and `UsageError` for one that is no path below a folder.
+        """
+        changes: dict[bytes, trees.Entry | None] = {}
+        for path in paths:
+            name = os.fsencode(path).rstrip(b"/")
+            if not name or name.startswith(b"/") or {b"", b".", b".."} & set(name.split(b"/")):
+                raise UsageError(f"{path!r} is not a path in the worktree", hint="name it from the worktree's top")
+            found = trees.lookup(self.objects, bytes.fromhex(source), name)
+            if found is None and trees.lookup(self.objects, bytes.fromhex(onto), name) is None:
+                raise NotFound(f"there is no file {path}, neither then nor now", hint="look: holdfast task diff")
+            changes[name] = found
+        tree = trees.apply(self.objects, bytes.fromhex(onto), changes)
+        self.objects.flush()
+        return tree.hex()
+
+    def before(self, head: str, commit: str) -> str | None:
+        """Gives the newest commit of `head`'s main line that does not have `commit` in its history, None if none."""
+        line = self.git(["rev-list", "--first-parent", "--ancestry-path", f"{commit}..{head}"]).decode().split()
+        oldest = line[-1] if line else head
+        if oldest != commit and self.parents(oldest) and self.is_ancestor(commit, self.parents(oldest)[0]):
+            oldest = commit
+        return next(iter(self.parents(oldest)), None)
 
     # -- the disk -----------------------------------------------------------------------------------------------------
 
@@ -340,6 +370,12 @@ class Vault:
         for ref, oid in refs.items():
             if bytes.fromhex(oid) in gone:
                 self._refs.delete(ref)
+
+
+def check_branch(name: str) -> None:
+    """Raises `UsageError` for what git does not take as the name of a branch."""
+    if not git.text(["check-ref-format", "--branch", name], ok=(0, 1, 128)) or name.startswith("-"):
+        raise UsageError(f"{name!r} is not a name for a branch", hint="see: git help check-ref-format")
 
 
 def _branch_ref(branch: str) -> str:

@@ -1,0 +1,378 @@
+"""Going back: a task to a checkpoint, a plan to a checkpoint, a project's steps to a step; and what that would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from holdfast import clock
+from holdfast.app.wire import House
+from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.conversation import Conversation
+from holdfast.domain.plan import Plan, Project
+from holdfast.domain.restore import (
+    BranchMove,
+    Cut,
+    FilesMove,
+    Picture,
+    Preserve,
+    Restoration,
+    cut_at,
+    cut_at_step,
+    decide,
+    merged,
+    own_branch,
+)
+from holdfast.domain.step import Step
+from holdfast.domain.task import Task
+from holdfast.engine import restoring
+from holdfast.engine.restoring import Intent
+from holdfast.engine.workspace import AUTHOR
+from holdfast.errors import IllegalState, UsageError
+from holdfast.store import (
+    Connection,
+    Operation,
+    checkpoints,
+    conversations,
+    plans,
+    projects,
+    steps,
+    tasks,
+)
+from holdfast.vcs import Diff, DiffLimits, Vault, diff, published
+
+REWIND = "rewind"
+ROLLBACK = "rollback"
+STEP_ROLLBACK = "step_rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What a person chose about going back. `files`: only these paths, and nothing but files."""
+
+    preserve: Preserve = Preserve.CREATE_BRANCH
+    branch_name: str = ""
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What going back would do: nothing of it is done.
+
+    `left` are the commits that the branches would leave behind, `files` what would differ from what is committed now,
+    a worktree each, and `messages` how many messages the conversations would.
+    """
+
+    restoration: Restoration
+    rolled_back: tuple[Step, ...]
+    restored: tuple[Step, ...]
+    tasks: tuple[Task, ...]
+    left: tuple[str, ...]
+    files: tuple[Diff, ...]
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Where to go back to, and all that follows from it."""
+
+    kind: str
+    plan: Plan
+    project: Project
+    task: Task | None
+    intent: Intent
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------
+
+
+def rewind_task(house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None) -> Operation:
+    """Puts a task back to one of its checkpoints: files, branch, conversation and state; gives the operation, ended.
+
+    On a branch that tasks share, what came after the checkpoint goes back with it. Raises `IllegalState` while the plan
+    runs, or if somebody else was quicker.
+    """
+    return _carry_out(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How()))
+
+
+def rollback_plan(
+    house: House, plan_id: str, checkpoint: Checkpoint, how: How | None = None, only: Sequence[str] = ()
+) -> Operation:
+    """Puts a whole plan back to a checkpoint of it or of one of its tasks, or (`only`, ids) just some of its tasks."""
+    return _carry_out(house, lambda connection: _rollback(house, connection, plan_id, checkpoint, how or How(), only))
+
+
+def rollback_step(house: House, project: Project, number: int, how: How | None = None, *, keep: bool) -> Operation:
+    """Puts a branch back to before step `number` (`keep`: to after it); that step and the later ones are rolled back.
+
+    Commits that a remote has already are taken back by a commit of their own.
+    """
+    return _carry_out(house, lambda connection: _unstep(house, connection, project, number, how or How(), keep))
+
+
+def preview_rewind(house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None) -> Preview:
+    return _preview(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How()))
+
+
+def preview_rollback(
+    house: House, plan_id: str, checkpoint: Checkpoint, how: How | None = None, only: Sequence[str] = ()
+) -> Preview:
+    return _preview(house, lambda connection: _rollback(house, connection, plan_id, checkpoint, how or How(), only))
+
+
+def preview_step(house: House, project: Project, number: int, how: How | None = None, *, keep: bool) -> Preview:
+    return _preview(house, lambda connection: _unstep(house, connection, project, number, how or How(), keep))
+
+
+def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Operation:
+    with house.database.read() as connection:
+        plan = deciding(connection).plan
+    restoring.refuse_running(plan)
+    restoring.finish_open(house, plan.id)
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, plan.id)
+        restoring.refuse_restoring(connection, plan)
+        decided = deciding(connection)
+        if decided.intent.branch_name:
+            restoring.check_name(house.workspaces.vault(decided.project), decided.project, decided.intent.branch_name)
+        begun = restoring.begin(
+            connection,
+            plan,
+            decided.intent,
+            kind=decided.kind,
+            actor=house.actor,
+            task_id=decided.task.id if decided.task else None,
+        )
+    return restoring.finish(house, begun.id)
+
+
+# -- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def picture(house: House, connection: Connection, plan_id: str) -> Picture:
+    """Gives a plan as it stands, with the commits of its branches."""
+    plan = plans.get(connection, plan_id)
+    vault = house.workspaces.vault(projects.get(connection, plan.project_id))
+    all_tasks = plans.tasks_of(connection, plan_id)
+    branches = {plan.branch, *(task.branch for task in all_tasks if task.branch)}
+    heads = {branch: head for branch in branches if (head := vault.head(branch)) is not None}
+    ends = {task.id: conversations.head(connection, Conversation(plan_id, task.id)).message_id for task in all_tasks}
+    return Picture(
+        plan=plan,
+        phases=plans.phases_of(connection, plan_id),
+        tasks=all_tasks,
+        steps=steps.of_plan(connection, plan_id),
+        checkpoints=checkpoints.of_plan(connection, plan_id),
+        heads=heads,
+        messages=ends,
+        head_message_id=conversations.head(connection, Conversation(plan_id, None)).message_id,
+        apart=frozenset(task.id for task in all_tasks if task.contestant_of is not None),
+    )
+
+
+def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Checkpoint, how: How) -> Decided:
+    task = tasks.get(connection, task_id)
+    seen = picture(house, connection, task.plan_id)
+    branch = task.branch or seen.plan.branch
+    _refuse_unborn(seen, task, branch)
+    told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "from": task.head_checkpoint}
+    cut = cut_at(seen, checkpoint, branch)
+    return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
+
+
+def _refuse_unborn(seen: Picture, task: Task, branch: str) -> None:
+    if branch not in seen.heads:
+        raise IllegalState(f"T{task.number} has not run yet: there is nothing to go back to")
+
+
+def _rollback(
+    house: House, connection: Connection, plan_id: str, checkpoint: Checkpoint, how: How, only: Sequence[str]
+) -> Decided:
+    seen = picture(house, connection, plan_id)
+    plan = seen.plan
+    owner = seen.task(checkpoint.task_id) if checkpoint.task_id else None
+    label = f"T{owner.number}@{checkpoint.number}" if owner else f"P{plan.number}@{checkpoint.number}"
+    if owner is not None and own_branch(seen, owner):
+        raise UsageError(
+            f"{label} is on the branch of a parallel task, which is not the plan's",
+            hint=f"go back with that task: holdfast task rewind T{owner.number} --to {checkpoint.number}",
+        )
+    if plan.branch not in seen.heads:
+        raise IllegalState(f"P{plan.number} has not run yet: there is nothing to go back to")
+    kept = checkpoint.state.get("variables")
+    variables = {str(name): str(value) for name, value in kept.items()} if isinstance(kept, dict) else None
+    told: dict[str, object] = {"checkpoint": label}
+    cut = cut_at(seen, checkpoint, plan.branch)
+    decided = _decided(house, connection, ROLLBACK, seen, cut, how, told, variables=variables)
+    if not only:
+        return decided
+    return replace(decided, intent=replace(decided.intent, restoration=_only(decided.intent.restoration, only)))
+
+
+def _only(whole: Restoration, only: Sequence[str]) -> Restoration:
+    """Gives the part of a rollback that concerns some tasks' states; the code and the plan's variables stay."""
+    return replace(
+        whole,
+        branches=(),
+        files=(),
+        tasks=tuple(move for move in whole.tasks if move.task_id in only),
+        plan=replace(whole.plan, after=replace(whole.plan.after, variables=whole.plan.before.variables))
+        if whole.plan
+        else None,
+        rolled_back=(),
+        restored=(),
+        superseded=(),
+        reinstated=(),
+    )
+
+
+def _unstep(house: House, connection: Connection, project: Project, number: int, how: How, keep: bool) -> Decided:
+    step = steps.get(connection, project.id, number)
+    if not step.active:
+        raise IllegalState(f"step {number} is rolled back already", hint="look: holdfast steps")
+    if step.ended_at is None:
+        raise IllegalState(f"step {number} still runs", hint="pause the plan first: holdfast plan pause")
+    seen = picture(house, connection, step.plan_id)
+    vault = house.workspaces.vault(project)
+    commit = (step.commit_after if keep else step.commit_before) or step.commit_before
+    cut = cut_at_step(seen, step, vault.tree_of(commit), keep=keep)
+    task = seen.task(step.task_id)
+    told: dict[str, object] = {"step": number, "keep": keep}
+    head = _checkpoint_at(seen, task, cut, step, keep)
+    return _decided(house, connection, STEP_ROLLBACK, seen, cut, how, told, task=task, checkpoint=head)
+
+
+def _checkpoint_at(seen: Picture, task: Task, cut: Cut, step: Step, keep: bool) -> Checkpoint | None:
+    """Gives the newest checkpoint of a task that belongs to the point: what its head becomes."""
+    own = [each for each in seen.checkpoints if each.task_id == task.id]
+    if keep:
+        return next((each for each in reversed(own) if each.step_id == step.id), None)
+    return next((each for each in reversed(own) if each.created_at <= cut.at and not each.superseded), None)
+
+
+def _decided(
+    house: House,
+    connection: Connection,
+    kind: str,
+    seen: Picture,
+    cut: Cut,
+    how: How,
+    told: dict[str, object],
+    *,
+    task: Task | None = None,
+    checkpoint: Checkpoint | None = None,
+    variables: dict[str, str] | None = None,
+) -> Decided:
+    project = projects.get(connection, seen.plan.project_id)
+    vault = house.workspaces.vault(project)
+    if how.files:
+        restoration = _files_only(vault, seen, cut, task, how.files)
+    else:
+        restoration = decide(
+            seen,
+            cut,
+            heads=_heads(vault, project, seen, cut, task),
+            contained=lambda commit: vault.is_ancestor(commit, cut.commit),
+            new_id=clock.new_id,
+            task=task,
+            checkpoint=checkpoint,
+            variables=variables,
+        )
+    intent = Intent(restoration, how.preserve, how.branch_name, told)
+    return Decided(kind, seen.plan, project, task, intent)
+
+
+def _heads(vault: Vault, project: Project, seen: Picture, cut: Cut, task: Task | None) -> dict[str, str]:
+    """Gives the commits that branches get: the cut's, and the plan's without a parallel task that was merged into it.
+
+    Where a remote has what would be left behind, it is taken back by a commit: what others have is not rewritten.
+    """
+    heads = {cut.branch: cut.commit}
+    if task is not None and merged(seen, task) and cut.branch != seen.plan.branch:
+        heads[seen.plan.branch] = _unmerged(vault, seen, task)
+    return {branch: _unpublished(vault, project, seen.heads[branch], commit) for branch, commit in heads.items()}
+
+
+def _unpublished(vault: Vault, project: Project, head: str, target: str) -> str:
+    left = vault.commits_between(target, head)
+    if not any(published(Path(project.path), commit) for commit in left[-1:] + left[:1]):
+        return target
+    message = f"Go back to {target[:12]}\n\nTakes back {len(left)} commits that a remote has already.\n"
+    return vault.write_commit(vault.tree_of(target), (head,), message, author=AUTHOR, time=clock.now())
+
+
+def _unmerged(vault: Vault, seen: Picture, task: Task) -> str:
+    """Gives the plan's branch as it was before a task was merged, with the other tasks of its phase merged again."""
+    own = [
+        step for step in seen.steps if step.task_id == task.id and step.commit_after not in (None, step.commit_before)
+    ]
+    head = seen.heads[seen.plan.branch]
+    if not own or not vault.is_ancestor(str(own[0].commit_after), head):
+        return head
+    base = vault.before(head, str(own[0].commit_after)) or seen.plan.base_commit
+    for other in seen.tasks:
+        if other.phase_id != task.phase_id or other.id == task.id or not merged(seen, other):
+            continue
+        last = [step for step in seen.steps if step.task_id == other.id and step.active][-1]
+        theirs = last.commit_after or last.commit_before
+        message = f"Merge T{other.number} {other.title}\n\nHoldfast-Step: {last.number}\n"
+        result = vault.merge(base, theirs, message, AUTHOR, last.ended_at or last.started_at)
+        if result.commit is None:
+            raise IllegalState(
+                f"without T{task.number}, the work of T{other.number} does not merge: {', '.join(result.conflicts[:5])}",
+                hint=f"go back with the whole plan: holdfast plan rollback P{seen.plan.number}",
+                code="merge_conflict",
+            )
+        base = result.commit
+    return base
+
+
+def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths: tuple[str, ...]) -> Restoration:
+    """Gives the restoration of some files and nothing else: committed on the branch, so that what runs next has them."""
+    head = seen.heads[cut.branch]
+    tree = vault.graft(vault.tree_of(head), cut.tree, paths)
+    moves: tuple[BranchMove, ...] = ()
+    if tree != vault.tree_of(head):
+        message = f"Restore {', '.join(paths[:5])} from {cut.commit[:12]}\n"
+        commit = vault.write_commit(tree, (head,), message, author=AUTHOR, time=clock.now())
+        moves = (BranchMove(cut.branch, head, commit),)
+    owner = task.id if task is not None and own_branch(seen, task) else None
+    return Restoration(seen.plan.id, moves, (FilesMove(owner, cut.branch, cut.tree, paths),))
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview:
+    with house.database.read() as connection:
+        decided = deciding(connection)
+        seen = picture(house, connection, decided.plan.id)
+        restoration = decided.intent.restoration
+        lengths = [
+            conversations.length(connection, end)
+            for move in restoration.tasks
+            for end in (move.before.head_message_id, move.after.head_message_id)
+        ]
+    vault = house.workspaces.vault(decided.project)
+    by_id = {step.id: step for step in seen.steps}
+    limits = DiffLimits(house.settings.diff_max_files, house.settings.diff_max_lines)
+    return Preview(
+        restoration=restoration,
+        rolled_back=tuple(by_id[each] for each in restoration.rolled_back),
+        restored=tuple(by_id[copy.of] for copy in restoration.restored),
+        tasks=tuple(seen.task(move.task_id) for move in restoration.tasks),
+        left=tuple(
+            commit for move in restoration.branches for commit in vault.commits_between(move.after, move.before)
+        ),
+        files=tuple(
+            diff(vault, seen.heads[each.branch], _target(vault, seen, each), limits) for each in restoration.files
+        ),
+        messages=sum(lengths[::2]) - sum(lengths[1::2]),
+    )
+
+
+def _target(vault: Vault, seen: Picture, files: FilesMove) -> str:
+    if not files.paths:
+        return files.after
+    return vault.graft(vault.tree_of(seen.heads[files.branch]), files.after, files.paths)

@@ -1,0 +1,370 @@
+"""Goes back: carries a restoration out, once and whole, whoever is killed meanwhile.
+
+The intent is written first, with all that will be moved. Then come, each looked for before it is done: the `pre_rewind`
+checkpoints, what preserves the work that is left behind, the files, the branches, and last the rows, in the transaction
+that ends the operation. Cut off anywhere, `finish` carries it through; it holds the worktrees, so two do not. What
+makes going back impossible (a branch of that name, a corrupt object) puts the files back and ends the operation failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from holdfast import clock
+from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.plan import Plan, Project
+from holdfast.domain.restore import FilesMove, Preserve, Restoration
+from holdfast.domain.transitions import PLAN_EXECUTING
+from holdfast.engine.places import Places
+from holdfast.engine.workspace import AUTHOR, Place, Workspaces, make_checkpoint
+from holdfast.errors import Corruption, IllegalState, UserError
+from holdfast.failpoints import failpoint
+from holdfast.store import (
+    Connection,
+    Database,
+    Operation,
+    OperationStatus,
+    approvals,
+    checkpoints,
+    operations,
+    plans,
+    projects,
+    restorations,
+    steps,
+    tasks,
+)
+from holdfast.vcs import Vault, Worktree, check_branch
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+KEPT = "holdfast/kept"
+STASHES = "refs/holdfast/stash"
+
+
+class Parts(Protocol):
+    """What it works with: a house's, or a worker's."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def places(self) -> Places: ...
+    @property
+    def workspaces(self) -> Workspaces: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One worktree as it was: its tree, and the checkpoint that has it."""
+
+    tree: str
+    checkpoint: int
+    checkpoint_id: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What an operation that goes back has set out to do, and what it has saved so far (by branch)."""
+
+    restoration: Restoration
+    preserve: Preserve = Preserve.CREATE_BRANCH
+    branch_name: str = ""
+    told: Mapping[str, object] | None = None
+    saved: Mapping[str, Saved] | None = None
+    undoes: str = ""
+
+    def row(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@cache
+def _intents() -> TypeAdapter[Intent]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Intent)
+
+
+def intent_of(operation: Operation) -> Intent:
+    """Gives what an operation that goes back has set out to do."""
+    return _intents().validate_python(dict(operation.intent))
+
+
+# -- beginning ---------------------------------------------------------------------------------------------------------
+
+
+def begin(
+    connection: Connection, plan: Plan, intent: Intent, *, kind: str, actor: str, task_id: str | None = None
+) -> Operation:
+    """Writes the intent. The caller holds the plan's lock; nothing else of the plan has been moved or may be, then.
+
+    Raises `IllegalState` while the plan runs or somebody else goes back with it, or if the work has moved on since the
+    restoration was decided.
+    """
+    refuse_running(plan)
+    refuse_restoring(connection, plan)
+    restorations.refuse_changed(connection, intent.restoration)
+    return operations.begin(
+        connection,
+        id=clock.new_id(),
+        kind=kind,
+        actor=actor,
+        intent=intent.row(),
+        plan_id=plan.id,
+        task_id=task_id,
+    )
+
+
+def refuse_running(plan: Plan) -> None:
+    if plan.status in PLAN_EXECUTING:
+        raise IllegalState(
+            f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}", code="running"
+        )
+
+
+def refuse_restoring(connection: Connection, plan: Plan) -> None:
+    going = operations.restoring(connection, plan.id)
+    if going is not None:
+        raise IllegalState(
+            f"a {going.kind} of P{plan.number} by {going.actor} is under way",
+            hint="wait for it; if it was cut off, the next `holdfast resume` or going back carries it through",
+            code="restoring",
+        )
+
+
+# -- carrying it out ---------------------------------------------------------------------------------------------------
+
+
+def finish_open(parts: Parts, plan_id: str) -> None:
+    """Carries through what was cut off when somebody went back with a plan, if anything was."""
+    with parts.database.read() as connection:
+        cut_off = operations.restoring(connection, plan_id)
+    if cut_off is not None:
+        finish(parts, cut_off.id)
+
+
+def finish(parts: Parts, operation_id: str) -> Operation:
+    """Carries an operation through and gives it ended; one that has ended is given back as it is.
+
+    Raises what made it impossible, after everything was put back. An infrastructure error leaves it open: what is left
+    is done by the next call.
+    """
+    with parts.database.read() as connection:
+        operation = operations.get(connection, operation_id)
+        plan = plans.get(connection, operation.plan_id or "")
+        project = projects.get(connection, plan.project_id)
+    move = Move(parts, operation, intent_of(operation), plan, project)
+    with move.worktrees() as worktrees:
+        with parts.database.read() as connection:
+            operation = operations.get(connection, operation_id)
+        if operation.status is not OperationStatus.OPEN:
+            return operation
+        move = replace(move, operation=operation, intent=intent_of(operation))
+        try:
+            move = move.save(worktrees)
+            preserved = move.preserve()
+            move.set_files(worktrees)
+        except (UserError, Corruption) as error:
+            move.put_back(worktrees)
+            move.give_up(str(error))
+            raise
+        move.set_branches()
+        failpoint("engine.restore.branches_moved")
+        return move.record(preserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One operation while it is carried out."""
+
+    parts: Parts
+    operation: Operation
+    intent: Intent
+    plan: Plan
+    project: Project
+
+    @property
+    def restoration(self) -> Restoration:
+        return self.intent.restoration
+
+    @property
+    def vault(self) -> Vault:
+        return self.parts.workspaces.vault(self.project)
+
+    def saved(self, files: FilesMove) -> Saved:
+        return (self.intent.saved or {})[files.branch]
+
+    @contextmanager
+    def worktrees(self) -> Generator[dict[str, Worktree]]:
+        """Lends the worktrees that it sets, by branch; one that was deleted by hand is made again."""
+        found: dict[str, Worktree] = {}
+        with ExitStack() as stack:
+            for files in self.restoration.files:
+                place = self._place(files)
+                self.parts.workspaces.forget_missing(place)
+                found[files.branch] = stack.enter_context(self.parts.workspaces.worktree(place, recreate=True))
+            yield found
+
+    def _place(self, files: FilesMove) -> Place:
+        if files.task_id is None:
+            return Place(self.project, self.plan, files.branch, None)
+        with self.parts.database.read() as connection:
+            return Place(self.project, self.plan, files.branch, tasks.get(connection, files.task_id))
+
+    # -- before anything moves -----------------------------------------------------------------------------------------
+
+    def save(self, worktrees: Mapping[str, Worktree]) -> Move:
+        """Makes the `pre_rewind` checkpoint of each worktree, once, and notes what was there."""
+        move = self
+        for files in self.restoration.files:
+            if files.branch not in (move.intent.saved or {}):
+                move = move._save(files, worktrees[files.branch])
+        return move
+
+    def _save(self, files: FilesMove, worktree: Worktree) -> Move:
+        owner = files.task_id or self.operation.task_id
+        head = self._head_before(files.branch)
+        snapshot = worktree.snapshot(full=True)
+        with self.parts.database.read() as connection:
+            task = tasks.get(connection, owner) if owner else None
+            number = checkpoints.next_number(connection, task_id=owner, plan_id=self.plan.id)
+            newest = steps.newest(connection, self.project.id, files.branch)
+        made = make_checkpoint(
+            self.vault,
+            number,
+            plan=self.plan,
+            task=task,
+            step_id=None,
+            kind=CheckpointKind.PRE_REWIND,
+            name=f"before {self.operation.kind}",
+            tree=snapshot.tree,
+            snapshot=snapshot,
+            head_commit=head,
+            state={"variables": dict(self.plan.variables), "stage": str(self.plan.stage)},
+            after_step=newest,
+        )
+        moved = next((each for each in self.restoration.tasks if each.task_id == owner), None)
+        made = replace(made, message_id=moved.before.head_message_id if moved else None)
+        saved = Saved(snapshot.tree, number, made.id, head)
+        intent = replace(self.intent, saved={**(self.intent.saved or {}), files.branch: saved})
+        with self.parts.database.transaction() as connection:
+            checkpoints.add(connection, made, actor=self.operation.actor)
+            noted = operations.note(connection, self.operation.id, intent.row())
+        failpoint("engine.restore.saved")
+        return replace(self, operation=noted, intent=intent)
+
+    def _head_before(self, branch: str) -> str:
+        moved = next((each for each in self.restoration.branches if each.branch == branch), None)
+        head = moved.before if moved else self.vault.head(branch)
+        return head or self.plan.base_commit
+
+    def preserve(self) -> dict[str, object] | None:
+        """Keeps what is left behind as it was asked for; gives how, None if nothing is left behind."""
+        left = [files for files in self.restoration.files if self._leaves_work(files)]
+        if not left or self.intent.preserve is Preserve.DISCARD:
+            return None
+        files, saved = left[0], self.saved(left[0])
+        if self.intent.preserve is Preserve.STASH:
+            ref = f"{STASHES}/{self._label(saved)}"
+            commit = stash(self.vault, saved, self.operation.started_at, f"On {files.branch}: {self._told()}")
+            self.vault.keep(ref, commit)
+            return {"type": "stash", "reference": ref, "commit": commit}
+        name = self.intent.branch_name or f"{KEPT}/{self._label(saved)}-{self.operation.id[-6:]}"
+        commit = saved.head
+        if self.vault.tree_of(commit) != saved.tree:
+            message = f"Work that was not committed, {self._told()}\n"
+            commit = self.vault.write_commit(
+                saved.tree, (commit,), message, author=AUTHOR, time=self.operation.started_at
+            )
+        self.vault.create_branch(name, commit)
+        failpoint("engine.restore.branch_kept")
+        if (Path(self.project.path) / ".git").exists():
+            self.vault.export_branch(Path(self.project.path), name)
+        return {"type": "branch", "reference": name, "commit": commit}
+
+    def _leaves_work(self, files: FilesMove) -> bool:
+        moved = next((each for each in self.restoration.branches if each.branch == files.branch), None)
+        if moved is not None and not self.vault.is_ancestor(moved.before, moved.after):
+            return True
+        saved = self.saved(files)
+        return saved.tree not in (self.target(files), self.vault.tree_of(saved.head))
+
+    def _label(self, saved: Saved) -> str:
+        with self.parts.database.read() as connection:
+            made = checkpoints.get_by_id(connection, saved.checkpoint_id)
+            number = tasks.get(connection, made.task_id).number if made.task_id else self.plan.number
+        return f"{'T' if made.task_id else 'P'}{number}@{made.number}"
+
+    def _told(self) -> str:
+        return f"before {self.operation.kind}"
+
+    # -- what moves ----------------------------------------------------------------------------------------------------
+
+    def target(self, files: FilesMove) -> str:
+        """Gives the tree that a worktree becomes."""
+        if not files.paths:
+            return files.after
+        return self.vault.graft(self.saved(files).tree, files.after, files.paths)
+
+    def set_files(self, worktrees: Mapping[str, Worktree]) -> None:
+        for files in self.restoration.files:
+            worktrees[files.branch].set_tree(self.target(files))
+            failpoint("engine.restore.files_set")
+
+    def put_back(self, worktrees: Mapping[str, Worktree]) -> None:
+        """Gives the worktrees back the files that they had."""
+        for branch, saved in (self.intent.saved or {}).items():
+            worktrees[branch].set_tree(saved.tree)
+
+    def give_up(self, error: str) -> None:
+        with self.parts.database.transaction() as connection:
+            failed = OperationStatus.FAILED
+            operations.finish(connection, self.operation.id, status=failed, outcome={"error": error})
+
+    def set_branches(self) -> None:
+        for branch in self.restoration.branches:
+            self.vault.move_branch(branch.branch, branch.after, branch.before)
+
+    def record(self, preserved: dict[str, object] | None) -> Operation:
+        """Writes all rows, the events and the end of the operation, all or none."""
+        done = replace(
+            self.restoration,
+            files=tuple(replace(files, before=self.saved(files).tree) for files in self.restoration.files),
+        )
+        outcome = {
+            **(self.intent.told or {}),
+            "preserved": preserved,
+            "saved": [self._label(self.saved(files)) for files in done.files],
+        }
+        with self.parts.database.transaction() as connection:
+            plan = plans.lock(connection, self.plan.id)
+            operation = operations.get(connection, self.operation.id)
+            if operation.status is not OperationStatus.OPEN:
+                return operation
+            restorations.apply(connection, done, plan, actor=operation.actor)
+            approvals.cancel_open(connection, plan_id=plan.id, actor=operation.actor)
+            operations.note(connection, operation.id, replace(self.intent, restoration=done).row())
+            told = {**(self.intent.told or {}), "operation": operation.id, "preserved": preserved}
+            plans.tell(connection, plan, operation.kind, operation.actor, told)
+            ended = operations.finish(connection, operation.id, outcome=outcome)
+            failpoint("engine.restore.before_commit")
+        return ended
+
+
+def stash(vault: Vault, saved: Saved, time: datetime, message: str) -> str:
+    """Gives a commit that `git stash apply` takes: the work on its base, with the index of that base."""
+    index = vault.write_commit(vault.tree_of(saved.head), (saved.head,), f"index {message}\n", author=AUTHOR, time=time)
+    return vault.write_commit(saved.tree, (saved.head, index), f"{message}\n", author=AUTHOR, time=time)
+
+
+def check_name(vault: Vault, project: Project, name: str) -> None:
+    """Raises `UsageError` or `IllegalState` if the work cannot be kept on a branch of that name."""
+    check_branch(name)
+    if vault.head(name) is not None:
+        raise IllegalState(f"there is a branch {name} already", hint="choose another name", code="branch_exists")
