@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from holdfast import clock
 from holdfast.app.wire import House
@@ -200,8 +201,7 @@ def _rollback(
         )
     if plan.branch not in seen.heads:
         raise IllegalState(f"P{plan.number} has not run yet: there is nothing to go back to")
-    kept = checkpoint.state.get("variables")
-    variables = {str(name): str(value) for name, value in kept.items()} if isinstance(kept, dict) else None
+    variables = cast("dict[str, str] | None", checkpoint.state.get("variables"))
     told: dict[str, object] = {"checkpoint": label}
     cut = cut_at(seen, checkpoint, plan.branch)
     decided = _decided(house, connection, ROLLBACK, seen, cut, how, told, variables=variables)
@@ -320,7 +320,7 @@ def _unmerged(vault: Vault, seen: Picture, task: Task) -> str:
         result = vault.merge(base, theirs, message, AUTHOR, last.ended_at or last.started_at)
         if result.commit is None:
             raise IllegalState(
-                f"without T{task.number}, the work of T{other.number} does not merge: {', '.join(result.conflicts[:5])}",
+                f"T{other.number} does not merge without T{task.number}: {', '.join(result.conflicts[:5])}",
                 hint=f"go back with the whole plan: holdfast plan rollback P{seen.plan.number}",
                 code="merge_conflict",
             )
@@ -329,7 +329,7 @@ def _unmerged(vault: Vault, seen: Picture, task: Task) -> str:
 
 
 def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths: tuple[str, ...]) -> Restoration:
-    """Gives the restoration of some files and nothing else: committed on the branch, so that what runs next has them."""
+    """Gives the restoration of some files alone: committed on the branch, so that what runs next has them."""
     head = seen.heads[cut.branch]
     tree = vault.graft(vault.tree_of(head), cut.tree, paths)
     moves: tuple[BranchMove, ...] = ()

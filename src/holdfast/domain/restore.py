@@ -330,10 +330,8 @@ def decide(
     copies = tuple(StepCopy(new_id(), step.id) for step in steps.on)
     after = _steps_after(picture, steps)
     touched = {step.task_id for step in picture.steps if step.id in steps.off} | {step.task_id for step in steps.on}
-    first = min(
-        (picture.phase(picture.task(task_id)).position for task_id in touched | ({task.id} if task else set())),
-        default=len(picture.phases),
-    )
+    moved = [*touched, *([task.id] if task else [])]
+    first = min((picture.phase(picture.task(each)).position for each in moved), default=len(picture.phases))
     alone = task is not None and task.id in picture.apart
     moves = [
         TaskMove(each.id, before, then)

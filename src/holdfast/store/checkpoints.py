@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
-from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.history import EventType
+from holdfast.domain.references import Reference
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, Query, before, page
-from holdfast.store.rows import by_id, claim_lost, columns_of, entity, insert_fenced, project_of
+from holdfast.store.rows import by_id, claim_lost, columns_of, entity, insert_fenced, prefix_range, project_of
 from holdfast.store.tables import checkpoints, tasks
 
 
@@ -74,6 +75,32 @@ def latest(connection: Connection, *, task_id: str | None = None, plan_id: str |
     """Gives the newest checkpoint of a task (or of a plan's own), or None."""
     row = connection.execute(_of(task_id, plan_id).order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
     return None if row is None else entity(Checkpoint, row)
+
+
+def matching(
+    connection: Connection, wanted: Reference, *, plan_id: str, task_id: str | None, whole_plan: bool = False
+) -> tuple[Checkpoint, ...]:
+    """Gives the checkpoints of a task (None: the plan's own; `whole_plan`: all of the plan) that `wanted` may mean.
+
+    Its number counts before its other meanings; `latest` is the newest that work led to and nothing left behind.
+    """
+    query = select(checkpoints).where(checkpoints.c.plan_id == plan_id) if whole_plan else _of(task_id, plan_id)
+    query = query.order_by(*((checkpoints.c.created_at.desc(),) if whole_plan else ()), checkpoints.c.number.desc())
+    if wanted.latest:
+        led_to = query.where(~checkpoints.c.superseded, checkpoints.c.kind != CheckpointKind.PRE_REWIND).limit(1)
+        return tuple(entity(Checkpoint, row) for row in connection.execute(led_to))
+    if wanted.number is not None and not whole_plan:
+        row = connection.execute(query.where(checkpoints.c.number == wanted.number)).one_or_none()
+        if row is not None:
+            return (entity(Checkpoint, row),)
+    if wanted.owner:
+        return ()
+    meanings = [checkpoints.c.name == wanted.text]
+    for beginning, column in ((wanted.id, checkpoints.c.id), (wanted.commit, checkpoints.c.commit)):
+        if beginning:
+            low, high = prefix_range(beginning)
+            meanings.append(and_(column >= low, column < high))
+    return tuple(entity(Checkpoint, row) for row in connection.execute(query.where(or_(*meanings)).limit(100)))
 
 
 def list_(
