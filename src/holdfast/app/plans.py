@@ -19,7 +19,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
 from holdfast.domain.usage import Spent, spent
-from holdfast.engine import confine
+from holdfast.engine import confine, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
@@ -168,8 +168,10 @@ def _start(house: House, plan_id: str, sources: tuple[PlanStatus, ...], subtype:
         project = project_rows.get(connection, plans.get(connection, plan_id).project_id)
     refuse_foreign(house, project)
     confine.sandbox_of(house.settings, project)
+    restoring.finish_open(house, plan_id)
     with house.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
+        restoring.refuse_restoring(connection, plan)
         if plan.status not in sources:
             raise IllegalState(f"P{plan.number} is {plan.status}", hint=hint)
         plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": subtype})

@@ -177,7 +177,7 @@ def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Chec
     seen = picture(house, connection, task.plan_id)
     branch = task.branch or seen.plan.branch
     _refuse_unborn(seen, task, branch)
-    told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "from": task.head_checkpoint}
+    told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "was": task.head_checkpoint}
     cut = cut_at(seen, checkpoint, branch)
     return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
 

@@ -24,6 +24,7 @@ LAZY = {
     "apply": (_PLANNING, "Carry out suggestions of a review, all of them or none."),
     "iterations": (_PLANNING, "Show how a plan came to be as it is, newest first."),
     "revert": (_PLANNING, "Take the change of one iteration back."),
+    "rollback": ("holdfast.cli.rewind_commands", "Put a plan back to a checkpoint."),
     "estimate": (_PLANNING, "Tell what is left of a plan will probably take: time, tokens, cost."),
 }
 

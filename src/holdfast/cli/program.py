@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "steps": (f"{_AT}step_commands", "List the steps of a project, newest first."),
     "step": (f"{_AT}step_commands", "Steps: show, compare, read the log, export, import."),
     "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom; newest first."),
+    "undo": (f"{_AT}rewind_commands", "Take back the last rewind, rollback or edit."),
+    "redo": (f"{_AT}rewind_commands", "Put again what was undone last."),
+    "operations": (f"{_AT}rewind_commands", "List what can be undone, newest first."),
     "approvals": (
         f"{_AT}approval_commands",
         "List the gates where a person decides, or show one with all that it asks for.",

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli.grammar import noun, page_options, project_option, verb
+from holdfast.cli.rewind_commands import agreed, how, preserve_options, told
 from holdfast.cli.session import Session, as_json, print_line
 
 if TYPE_CHECKING:
@@ -173,6 +174,26 @@ def show_diff(session: Session, compared: Diff) -> None:
         session.out.print(diff_text(compared), soft_wrap=True)
     files = count(compared.files_total, "file")
     say(session.out, f"{files} changed, +{compared.additions} -{compared.deletions}", style="dim")
+
+
+@step.verb("rollback", example="holdfast step rollback 7")
+@step_argument
+@project_option
+@click.option("--keep", is_flag=True, help="To after the step, not to before it.")
+@preserve_options
+def rollback(session: Session, number: str, project: str, keep: bool, **options: Any) -> int:
+    """Put the branch of a step back to before it; the step and the later ones on it are rolled back."""
+    from holdfast.app import rewinds
+    from holdfast.app import steps as views
+
+    with session.house() as house:
+        found, chosen = _project(house, project), views.number_in(number)
+        how_kept = how(options["preserve"], options["branch_name"])
+        preview = rewinds.preview_step(house, found, chosen, how_kept, keep=keep)
+        deed = f"go back to {'after' if keep else 'before'} step {chosen}"
+        if not agreed(session, deed, preview, options):
+            return 0
+        return told(session, rewinds.rollback_step(house, found, chosen, how_kept, keep=keep), deed)
 
 
 @step.verb("log", example="holdfast step log 7 -f")

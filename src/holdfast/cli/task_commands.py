@@ -31,6 +31,7 @@ task = noun(
         "add": (_EDITS, "Add a task to a plan, also while it runs."),
         "edit": (_EDITS, "Change a task that has not started."),
         "rm": (_EDITS, "Remove a task that has never run."),
+        "rewind": ("holdfast.cli.rewind_commands", "Put a task back to one of its checkpoints."),
         "race": ("holdfast.cli.race_commands", "Run a task several times side by side, and pick one."),
     },
 )

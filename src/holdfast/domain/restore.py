@@ -70,6 +70,8 @@ class TaskPoint:
     approved: bool = False
     failure: FailureKind | None = None
     error: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +383,8 @@ def point(picture: Picture, task: Task) -> TaskPoint:
         approved=task.approved,
         failure=task.failure,
         error=task.error,
+        started_at=task.started_at,
+        ended_at=task.ended_at,
     )
 
 
@@ -421,7 +425,14 @@ def _task_at(
     unchanged = each.id not in touched
     if own_branch(picture, each) and unchanged and each.status is not TaskStatus.COMPLETED:
         return bound
-    return replace(bound, status=TaskStatus.COMPLETED, attempt=last.attempt, approved=now.approved)
+    return replace(
+        bound,
+        status=TaskStatus.COMPLETED,
+        attempt=last.attempt,
+        approved=now.approved,
+        started_at=left[0].started_at,
+        ended_at=last.ended_at,
+    )
 
 
 def _head(picture: Picture, left: Sequence[Step]) -> Checkpoint | None:

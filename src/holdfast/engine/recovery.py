@@ -10,18 +10,32 @@ from dbos import DBOS
 from holdfast.domain.plan import Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
-from holdfast.engine import confine
+from holdfast.engine import confine, restoring
 from holdfast.engine.driving import start_driver
 from holdfast.engine.queues import plan_workflow_id, task_workflow_id
-from holdfast.engine.runtime import Runtime
+from holdfast.engine.runtime import LOG, Runtime
+from holdfast.errors import UserError
 from holdfast.failpoints import failpoint
-from holdfast.store import locks, plans, steps, tasks, workers
+from holdfast.store import locks, operations, plans, steps, tasks, workers
 
 
 def recover(runtime: Runtime) -> None:
     """Does both; safe to do at any time and any number of times."""
+    finish_restorations(runtime)
     take_over(runtime)
     reconcile(runtime)
+
+
+def finish_restorations(runtime: Runtime) -> None:
+    """Carries through what was cut off when somebody went back; one that is under way elsewhere is left to them."""
+    with runtime.database.read() as connection:
+        found = [each for each in operations.open_ones(connection) if operations.RESTORATION in each.intent]
+        own = [each for each in found if plans.home(connection, each.plan_id or "") == runtime.places.home]
+    for operation in own:
+        try:
+            restoring.finish(runtime, operation.id)
+        except UserError as error:
+            LOG.warning("%s of %s: %s", operation.kind, operation.actor, error)
 
 
 def take_over(runtime: Runtime) -> None:

@@ -23,7 +23,7 @@ from holdfast.domain.restore import FilesMove, Preserve, Restoration
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine.places import Places
 from holdfast.engine.workspace import AUTHOR, Place, Workspaces, make_checkpoint
-from holdfast.errors import Corruption, IllegalState, UserError
+from holdfast.errors import Corruption, IllegalState, StepError, UserError
 from holdfast.failpoints import failpoint
 from holdfast.store import (
     Connection,
@@ -170,7 +170,7 @@ def finish(parts: Parts, operation_id: str) -> Operation:
             move = move.save(worktrees)
             preserved = move.preserve()
             move.set_files(worktrees)
-        except (UserError, Corruption) as error:
+        except (UserError, StepError, Corruption) as error:
             move.put_back(worktrees)
             move.give_up(str(error))
             raise

@@ -49,6 +49,12 @@ def newest(connection: Connection, plan_id: str, kind: str) -> Iteration | None:
     return None if row is None else entity(Iteration, row)
 
 
+def recent(connection: Connection, limit: int) -> tuple[Iteration, ...]:
+    """Gives the newest iterations of all plans, newest first."""
+    query = select(iterations).order_by(iterations.c.id.desc()).limit(limit)
+    return tuple(entity(Iteration, row) for row in connection.execute(query))
+
+
 def list_(connection: Connection, plan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Iteration]:
     """Gives a page of a plan's iterations, newest first."""
     query = select(iterations).where(iterations.c.plan_id == plan_id)

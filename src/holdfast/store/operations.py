@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select, update
 
 from holdfast import clock
 from holdfast.errors import IllegalState
+from holdfast.store import references
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import entity, one
+from holdfast.store.rows import entity, next_numbers, one
 from holdfast.store.tables import OperationStatus, operations
 
 # The kind of operation by which a command asks a worker for a checkpoint of the task that it runs.
@@ -25,6 +26,7 @@ class Operation:
     """One operation; while it is `open` its effects may be half done, and its intent says how to complete them."""
 
     id: str
+    number: int
     plan_id: str | None
     task_id: str | None
     kind: str
@@ -50,7 +52,9 @@ def begin(
     row = connection.execute(select(operations).where(operations.c.id == id)).one_or_none()
     if row is not None:
         return entity(Operation, row)
-    values = {"id": id, "kind": kind, "actor": actor, "plan_id": plan_id, "task_id": task_id, "intent": intent}
+    number = next_numbers(connection, "operations")[0]
+    values: dict[str, object] = {"id": id, "number": number, "kind": kind, "actor": actor, "intent": intent}
+    values |= {"plan_id": plan_id, "task_id": task_id}
     values |= {"status": OperationStatus.OPEN, "outcome": {}, "started_at": clock.now()}
     return entity(Operation, connection.execute(operations.insert().values(**values).returning(operations)).one())
 
@@ -84,6 +88,15 @@ def get(connection: Connection, operation_id: str) -> Operation:
     """Gives one operation; raises `NotFound`."""
     query = select(operations).where(operations.c.id == operation_id)
     return entity(Operation, one(connection, query, "such operation"))
+
+
+def find(connection: Connection, reference: str) -> Operation:
+    """Gives the operation "O4", "4", or of an id or a beginning of one; raises `NotFound`, `UsageError` for several."""
+    query = select(operations.c.id, operations.c.number)
+    number = references.number_in(reference, "O")
+    rows = connection.execute(query.where(operations.c.number == number)).all() if number is not None else ()
+    rows = rows or references.by_prefix(connection, query, operations.c.id, reference)
+    return get(connection, references.only(rows, "operation", "O", reference, "look: holdfast operations").id)
 
 
 def open_ones(connection: Connection, *, plan_id: str | None = None) -> tuple[Operation, ...]:

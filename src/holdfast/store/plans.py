@@ -310,6 +310,12 @@ def executing(connection: Connection, *, home: str) -> tuple[Plan, ...]:
     return tuple(entity(Plan, row) for row in connection.execute(query))
 
 
+def home(connection: Connection, plan_id: str) -> str:
+    """Gives the id of the data folder that a plan's project lives in."""
+    query = select(projects.c.home).join(plans, plans.c.project_id == projects.c.id).where(plans.c.id == plan_id)
+    return one(connection, query, "such plan").home
+
+
 def stage_entered_at(connection: Connection, plan_id: str) -> datetime | None:
     """Gives when the plan came into its present stage, None if it never left the first."""
     query = select(func.max(event_rows.c.at)).where(

@@ -16,7 +16,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.domain.restore import RESTORES, PhaseMove, PlanMove, Restoration, StepCopy, TaskMove
 from holdfast.domain.step import Step
-from holdfast.domain.transitions import TASK_ENDED, PhaseStatus, PlanStatus
+from holdfast.domain.transitions import PhaseStatus, PlanStatus
 from holdfast.errors import IllegalState
 from holdfast.store import events, steps
 from holdfast.store.tables import checkpoints, phases, plans, tasks
@@ -85,12 +85,10 @@ def restore_step(connection: Connection, copy: StepCopy, *, actor: str) -> Step:
 
 
 def _put_task(connection: Connection, move: TaskMove, actor: str, ids: dict[str, str]) -> None:
-    now = clock.now()
+    row = connection.execute(select(tasks.c.phase_id, tasks.c.status).where(tasks.c.id == move.task_id)).one()
     values: dict[str, Any] = asdict(move.after) | {"retry_at": None, "claim": tasks.c.claim + 1}
-    values["ended_at"] = now if move.after.status in TASK_ENDED else None
-    changed = update(tasks).where(tasks.c.id == move.task_id).values(**values)
-    row = connection.execute(changed.returning(tasks.c.phase_id)).one()
-    told = {"from": move.before.status, "to": move.after.status, "attempt": move.after.attempt}
+    connection.execute(update(tasks).where(tasks.c.id == move.task_id).values(**values))
+    told = {"from": row.status, "to": move.after.status, "attempt": move.after.attempt}
     told |= {"checkpoint": move.after.head_checkpoint, "branch": move.after.branch}
     events.add(
         connection, EventType.TASK, "put_back", actor, phase_id=row.phase_id, task_id=move.task_id, data=told, **ids

@@ -121,7 +121,7 @@ def _head() -> Column[str]:
 
 owners = Table("owners", metadata, _id(), _text("name"), _time("created_at"))
 
-# The next free short numbers of plans, tasks, approvals, tokens and projects: one row each, updated in place.
+# The next free short numbers of plans, tasks, approvals and the like: one row each, updated in place.
 counters = Table(
     "counters", metadata, Column("name", String(40), primary_key=True), Column("value", BigInteger, nullable=False)
 )
@@ -550,6 +550,7 @@ operations = Table(
     "operations",
     metadata,
     _id(),
+    _number(),
     _to("plans", null=True),
     _to("tasks", null=True),
     _text("kind"),
@@ -560,7 +561,9 @@ operations = Table(
     _time("started_at"),
     _time("ended_at", null=True),
     _one_of("status", OperationStatus),
+    _positive("number"),
     CheckConstraint("(status = 'open') = (ended_at IS NULL)", name="ended_has_time"),
+    UniqueConstraint("number"),
     Index("ix_operations_plan", "plan_id", "id"),
     Index("ix_operations_status", "status", "id"),
 )

@@ -270,6 +270,7 @@ def _tables() -> None:
     op.create_table(
         "operations",
         sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("plan_id", sa.String(length=36), nullable=True),
         sa.Column("task_id", sa.String(length=36), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -280,10 +281,12 @@ def _tables() -> None:
         sa.Column("started_at", Moment(), nullable=False),
         sa.Column("ended_at", Moment(), nullable=True),
         sa.CheckConstraint("(status = 'open') = (ended_at IS NULL)", name=op.f("ck_operations_ended_has_time")),
+        sa.CheckConstraint("number >= 1", name=op.f("ck_operations_number_positive")),
         sa.CheckConstraint("status IN ('open', 'done', 'failed')", name=op.f("ck_operations_status")),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_operations_plan_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_operations_task_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
+        sa.UniqueConstraint("number", name=op.f("uq_operations_number")),
     )
     op.create_index("ix_operations_plan", "operations", ["plan_id", "id"], unique=False)
     op.create_index("ix_operations_status", "operations", ["status", "id"], unique=False)
@@ -609,5 +612,6 @@ def _rows() -> None:
     op.bulk_insert(owners, [{"id": "local", "name": "local", "created_at": datetime.now(UTC)}])
     counters = sa.table("counters", sa.column("name"), sa.column("value"))
     op.bulk_insert(
-        counters, [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals", "tokens")]
+        counters,
+        [{"name": name, "value": 0} for name in ("projects", "plans", "tasks", "approvals", "tokens", "operations")],
     )

@@ -1,0 +1,170 @@
+"""Undo and redo: takes back what was moved, restored or edited last, or any one deed that still can be.
+
+A deed is an operation that went back with something, or an iteration that edited a plan. What takes a deed back is a
+deed itself, so taking that back again is to redo the first. Nothing remembers what is in effect: it follows from who
+took back what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from holdfast import clock
+from holdfast.app import planning
+from holdfast.app.wire import House
+from holdfast.domain.restore import Preserve, Restoration, turned_round
+from holdfast.engine import restoring
+from holdfast.engine.restoring import Intent, intent_of
+from holdfast.errors import IllegalState
+from holdfast.store import Connection, Operation, OperationStatus, iterations, operations, plans, projects
+from holdfast.store.iterations import Iteration
+from holdfast.store.operations import RESTORATION
+
+UNDO = "undo"
+REDO = "redo"
+# So far back is looked for what can be taken back.
+LOOKED_THROUGH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that can be taken back, named O4 or P3#2 (iteration 2). `undoes` names the deed that it took back."""
+
+    name: str
+    kind: str
+    plan_id: str
+    actor: str
+    at: datetime
+    told: str
+    undoes: str = ""
+    in_effect: bool = True
+
+
+def deeds(house: House, *, plan_id: str | None = None) -> tuple[Deed, ...]:
+    """Gives what was done and can or could be taken back, newest first."""
+    with house.database.read() as connection:
+        return _deeds(connection, plan_id)
+
+
+def _deeds(connection: Connection, plan_id: str | None) -> tuple[Deed, ...]:
+    done = operations.list_(connection, plan_id=plan_id, limit=LOOKED_THROUGH).items
+    edited = iterations.recent(connection, LOOKED_THROUGH)
+    numbers = {each.id: each.number for each in plans.list_(connection, limit=LOOKED_THROUGH).items}
+    found = [_of_operation(each) for each in done if each.status is OperationStatus.DONE and RESTORATION in each.intent]
+    found += [
+        _of_iteration(each, numbers[each.plan_id])
+        for each in edited
+        if "after" in each.content and each.plan_id in numbers and plan_id in (None, each.plan_id)
+    ]
+    return _with_effect(sorted(found, key=lambda deed: deed.at, reverse=True))
+
+
+def _of_operation(done: Operation) -> Deed:
+    told = {name: value for name, value in done.outcome.items() if name not in ("preserved", "saved", "undoes")}
+    words = " ".join(f"{name} {value}" for name, value in told.items() if value not in ("", None, False))
+    undoes = str(done.outcome.get("undoes") or "")
+    return Deed(f"O{done.number}", done.kind, done.plan_id or "", done.actor, done.started_at, words, undoes)
+
+
+def _of_iteration(edited: Iteration, plan: int) -> Deed:
+    undoes = f"P{plan}#{edited.content['of']}" if edited.kind == "revert" else ""
+    name = f"P{plan}#{edited.number}"
+    return Deed(name, edited.kind, edited.plan_id, edited.author, edited.created_at, planning.summary(edited), undoes)
+
+
+def _with_effect(newest_first: list[Deed]) -> tuple[Deed, ...]:
+    """Says of each deed whether it still counts: unless a later one that counts took it back."""
+    taken_back: set[str] = set()
+    found: list[Deed] = []
+    for deed in newest_first:
+        counts = deed.name not in taken_back
+        if counts and deed.undoes:
+            taken_back.add(deed.undoes)
+        found.append(replace(deed, in_effect=counts))
+    return tuple(found)
+
+
+def takes_back(deed: Deed, all_deeds: tuple[Deed, ...]) -> bool:
+    """Tells whether a deed is an undo; what takes an undo back is none."""
+    if not deed.undoes:
+        return False
+    target = next((each for each in all_deeds if each.name == deed.undoes), None)
+    return target is None or not takes_back(target, all_deeds)
+
+
+def undo(house: House, name: str = "", *, plan_id: str | None = None) -> Deed:
+    """Takes back the deed of that name, or the last one; gives the deed that did it.
+
+    Raises `IllegalState` where the work has moved on so that it no longer can be, or where there is nothing.
+    """
+    return _take_back(house, chosen(house, name, plan_id=plan_id))
+
+
+def redo(house: House, *, plan_id: str | None = None) -> Deed:
+    """Puts again what was undone last."""
+    return _take_back(house, undone(house, plan_id=plan_id))
+
+
+def chosen(house: House, name: str = "", *, plan_id: str | None = None) -> Deed:
+    """Gives the deed that `undo` would take back."""
+    found = deeds(house, plan_id=plan_id)
+    if not name:
+        last = next((each for each in found if each.in_effect and not takes_back(each, found)), None)
+        if last is None:
+            raise IllegalState("there is nothing to undo", hint="look: holdfast operations")
+        return last
+    named = next((each for each in found if each.name.lower() == name.strip().lower()), None)
+    if named is None:
+        raise IllegalState(f"there is no deed {name} that could be undone", hint="look: holdfast operations")
+    if not named.in_effect:
+        raise IllegalState(f"{named.name} has been undone already", hint="put it again: holdfast redo")
+    return named
+
+
+def undone(house: House, *, plan_id: str | None = None) -> Deed:
+    """Gives the undo that `redo` would take back."""
+    found = deeds(house, plan_id=plan_id)
+    last = next((each for each in found if each.in_effect and takes_back(each, found)), None)
+    if last is None:
+        raise IllegalState("there is nothing to redo", hint="look: holdfast operations")
+    return last
+
+
+def _take_back(house: House, deed: Deed) -> Deed:
+    if "#" in deed.name:
+        planning.revert(house, deed.plan_id, int(deed.name.partition("#")[2]))
+    else:
+        restoring.finish(house, _begin(house, deed).id)
+    return deeds(house, plan_id=deed.plan_id)[0]
+
+
+def _begin(house: House, deed: Deed) -> Operation:
+    restoring.finish_open(house, deed.plan_id)
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, deed.plan_id)
+        done = operations.find(connection, deed.name)
+        intent = intent_of(done)
+        back = turned_round(intent.restoration, clock.new_id)
+        _refuse_moved_on(house, connection, back, plan.project_id)
+        kind = REDO if deed.undoes and done.kind == UNDO else UNDO
+        told = {"undoes": deed.name}
+        return restoring.begin(
+            connection,
+            plan,
+            Intent(back, Preserve.DISCARD, told=told, undoes=done.id),
+            kind=kind,
+            actor=house.actor,
+            task_id=done.task_id,
+        )
+
+
+def _refuse_moved_on(house: House, connection: Connection, back: Restoration, project_id: str) -> None:
+    vault = house.workspaces.vault(projects.get(connection, project_id))
+    for move in back.branches:
+        if vault.head(move.branch) != move.before:
+            raise IllegalState(
+                f"{move.branch} has gone on since then",
+                hint="go back to before that first: holdfast steps, holdfast step rollback",
+                code="changed_meanwhile",
+            )
