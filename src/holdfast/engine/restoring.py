@@ -208,7 +208,9 @@ class Move:
             for files in self.restoration.files:
                 place = self._place(files)
                 self.parts.workspaces.forget_missing(place)
-                found[files.branch] = stack.enter_context(self.parts.workspaces.worktree(place, recreate=True))
+                found[files.branch] = stack.enter_context(
+                    self.parts.workspaces.worktree(place, recreate=True, watch=True)
+                )
             yield found
 
     def _place(self, files: FilesMove) -> Place:
@@ -230,7 +232,7 @@ class Move:
     def _save(self, files: FilesMove, worktree: Worktree) -> Move:
         owner = files.task_id or self.operation.task_id
         head = self._head_before(files.branch)
-        snapshot = worktree.snapshot(full=True)
+        snapshot = worktree.snapshot()
         with self.parts.database.read() as connection:
             task = tasks.get(connection, owner) if owner else None
             number = checkpoints.next_number(connection, task_id=owner, plan_id=self.plan.id)

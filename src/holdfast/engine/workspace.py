@@ -67,14 +67,15 @@ class Workspaces:
             return vault
 
     @contextmanager
-    def worktree(self, place: Place, *, recreate: bool = False) -> Generator[Worktree]:
+    def worktree(self, place: Place, *, recreate: bool = False, watch: bool = False) -> Generator[Worktree]:
         """Lends the worktree of `place`, checked out at its branch the first time; one user at a time.
 
-        With `recreate` one that somebody deleted is made again from its branch; else that is an `IllegalState`.
+        With `recreate` one that somebody deleted is made again from its branch; else that is an `IllegalState`. With
+        `watch` it is watched while it is lent: who looks at it several times looks at all files only once.
         """
         path = self._path(place)
         with self._lock(str(path)):
-            worktree = self._worktrees.get(str(path)) or self._open(place, path, recreate)
+            worktree = self._worktrees.get(str(path)) or self._open(place, path, recreate, watch)
             self._worktrees[str(path)] = worktree
             try:
                 yield worktree
@@ -87,7 +88,7 @@ class Workspaces:
                 del self._worktrees[str(path)]
                 worktree.close()
 
-    def _open(self, place: Place, path: Path, recreate: bool) -> Worktree:
+    def _open(self, place: Place, path: Path, recreate: bool, watch: bool) -> Worktree:
         vault = self.vault(place.project)
         commit = vault.head(place.branch)
         if commit is None:
@@ -97,7 +98,7 @@ class Workspaces:
             path,
             place.branch,
             commit,
-            watch=self._watch,
+            watch=self._watch or watch,
             limits=Limits(max_file_bytes=self._settings.max_file_bytes),
             recreate_at=vault.tree_of(commit) if recreate else None,
         )
