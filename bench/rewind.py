@@ -144,7 +144,7 @@ def report(rows: list[dict[str, object]], sizes: list[int]) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--sizes", default="1000,100000")
     arguments.add_argument("--rounds", type=int, default=7)
     given = arguments.parse_args()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from tests.engine.conftest import Bench, git
 
-from holdfast.app import plans, rewinds, tasks, undo
+from holdfast.app import plans, restarts, rewinds, tasks, undo
 from holdfast.app.plans import PlanView
+from holdfast.app.restarts import From
 from holdfast.app.rewinds import How
 from holdfast.app.targets import find_checkpoint
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
@@ -427,3 +428,47 @@ def test_a_rewind_that_is_killed_anywhere_is_carried_through(bench: Bench, point
         ended = operations.get(connection, cut_off.id)
     assert ended.status is OperationStatus.DONE
     sound(bench)
+
+
+# -- again from somewhere --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "kept"),
+    [
+        (From.BEGINNING, "", []),
+        (From.PHASE, "apart", [1, 2]),
+        (From.PHASE, "3", [1, 2, 3, 4]),
+        (From.TASK, "two", [1]),
+    ],
+)
+def test_a_plan_runs_again_from_there(bench: Bench, start: From, name: str, kept: list[int]) -> None:
+    view = bench.run(THREE)
+    before = files(worktree(bench))
+    restarts.run_from(bench.house, view.plan.id, start, name=name)
+    with bench.working() as worker:
+        done = bench.until(worker, view.plan.id)
+    assert set(states(done).values()) == {"completed"}
+    assert active(done) == [*kept, *range(6, 6 + 5 - len(kept))]
+    assert files(worktree(bench)) == before
+    sound(bench)
+
+
+def test_a_clone_begins_where_its_plan_began_or_at_a_checkpoint(bench: Bench) -> None:
+    view = bench.run(THREE)
+    whole = restarts.clone(bench.house, view.plan.id)
+    assert states(shown_plan(bench, whole.id)) == dict.fromkeys(states(view), "pending")
+    part = restarts.clone(bench.house, view.plan.id, at=named(bench, view, "2", "two"), title="The rest")
+    assert set(states(shown_plan(bench, part.id))) == {"two", "left", "right", "three"}
+    plans.execute(bench.house, part.id)
+    with bench.working() as worker:
+        done = bench.until(worker, part.id)
+    assert set(states(done).values()) == {"completed"}
+    assert bench.files(done.plan.branch).keys() == bench.files(view.plan.branch).keys()
+    with pytest.raises(IllegalState, match="nothing of P1 was left"):
+        restarts.clone(bench.house, view.plan.id, at=named(bench, view, "after_verification"))
+    sound(bench)
+
+
+def shown_plan(bench: Bench, plan_id: str) -> PlanView:
+    return plans.show(bench.house, plan_id)

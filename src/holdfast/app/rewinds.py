@@ -112,6 +112,14 @@ def rollback_step(house: House, project: Project, number: int, how: How | None =
     return _carry_out(house, lambda connection: _unstep(house, connection, project, number, how or How(), keep))
 
 
+def rollback_phase(house: House, plan_id: str, phase_id: str, how: How | None = None) -> Operation | None:
+    """Puts a plan back to before a phase of it began; None, and nothing is done, where nothing of it has run."""
+    with house.database.read() as connection:
+        if _first_step(picture(house, connection, plan_id), phase_id) is None:
+            return None
+    return _carry_out(house, lambda connection: _unphase(house, connection, plan_id, phase_id, how or How()))
+
+
 def preview_rewind(house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None) -> Preview:
     return _preview(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How()))
 
@@ -241,6 +249,27 @@ def _unstep(house: House, connection: Connection, project: Project, number: int,
     told: dict[str, object] = {"step": number, "keep": keep}
     head = _checkpoint_at(seen, task, cut, step, keep)
     return _decided(house, connection, STEP_ROLLBACK, seen, cut, how, told, task=task, checkpoint=head)
+
+
+def _first_step(seen: Picture, phase_id: str) -> Step | None:
+    """Gives the first active step of a phase or of a later one."""
+    position = next(phase.position for phase in seen.phases if phase.id == phase_id)
+    later = {task.id for task in seen.tasks if seen.phase(task).position >= position and task.id not in seen.apart}
+    return next((step for step in seen.steps if step.active and step.task_id in later), None)
+
+
+def _unphase(house: House, connection: Connection, plan_id: str, phase_id: str, how: How) -> Decided:
+    seen = picture(house, connection, plan_id)
+    first = _first_step(seen, phase_id)
+    if first is None:
+        raise IllegalState("nothing of that phase has run")
+    project = projects.get(connection, seen.plan.project_id)
+    on_branch = [step for step in seen.steps if step.branch == seen.plan.branch and step.active]
+    before = [step.id for step in on_branch if step.number < first.number]
+    tree = house.workspaces.vault(project).tree_of(first.commit_before)
+    cut = Cut(seen.plan.branch, first.commit_before, tree, before[-1] if before else None, first.started_at)
+    title = next(phase.title for phase in seen.phases if phase.id == phase_id)
+    return _decided(house, connection, ROLLBACK, seen, cut, how, {"before the phase": title})
 
 
 def _checkpoint_at(seen: Picture, task: Task, cut: Cut, step: Step, keep: bool) -> Checkpoint | None:

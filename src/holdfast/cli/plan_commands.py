@@ -155,21 +155,63 @@ def export(session: Session, plan: str, output: Path | None) -> int:
 
 @plan.verb("execute", example="holdfast plan execute P3")
 @plan_argument
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["beginning", "current", "phase", "task"]),
+    default=None,
+    help="Run a plan again from there: what came later is rolled back, and kept.",
+)
+@click.option("--phase", default="", metavar="PHASE", help="With --from phase: its title or number.")
+@click.option("--task", default="", metavar="TASK", help="With --from task: which one.")
+@yes_option
 @detach_option
 @wait_option
-def execute(session: Session, plan: str, detach: bool, wait: bool) -> int:
-    """Start a draft and show its progress."""
-    from holdfast.app import history, plans
+def execute(
+    session: Session, plan: str, start: str | None, phase: str, task: str, yes: bool, detach: bool, wait: bool
+) -> int:
+    """Start a draft and show its progress, or run a plan again from somewhere."""
+    from holdfast.app import history, plans, restarts
+    from holdfast.cli.consent import consents
 
     with session.house() as house:
         plan_id = plans.find(house, plan)
         since = history.last_event(house)
-        plans.execute(house, plan_id)
+        if start is None:
+            plans.execute(house, plan_id)
+        else:
+            number = plans.show(house, plan_id).plan.number
+            if not consents(session, f"run P{number} again from its {start}", yes=yes, dry_run=False):
+                return 0
+            restarts.run_from(house, plan_id, restarts.From(start), name=task if start == "task" else phase)
         if detach:
             return started(session, house, plan_id)
         from holdfast.cli.follow import work_on
 
         return work_on(session, house, [plan_id], wait=wait, since=since)
+
+
+@plan.verb("clone", example="holdfast plan clone P3 --at after_planning")
+@plan_argument
+@click.option("--at", default="", metavar="CHECKPOINT", help="Begin at this checkpoint of it, with what was left then.")
+@click.option("--title", default="", metavar="TITLE", help="Title of the clone.")
+def clone(session: Session, plan: str, at: str, title: str) -> int:
+    """Make a draft that does a plan's work anew, from its beginning or from a checkpoint."""
+    from holdfast.app import plans, restarts
+    from holdfast.app.targets import find_checkpoint
+
+    with session.house() as house:
+        view = plans.show(house, plans.find(house, plan))
+        checkpoint = None
+        if at:
+            with house.database.read() as connection:
+                checkpoint = find_checkpoint(connection, at, task=None, plan=view.plan)
+        made = restarts.clone(house, view.plan.id, title=title, at=checkpoint)
+        if session.json:
+            session.document(plans.show(house, made.id))
+        else:
+            session.out.print(f"P{made.number} is a draft; start it: holdfast plan execute P{made.number}")
+    return 0
 
 
 @plan.verb("pause", example="holdfast plan pause P3")

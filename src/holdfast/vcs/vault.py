@@ -107,7 +107,12 @@ class Vault:
     # -- the user's repository ----------------------------------------------------------------------------------------
 
     def fetch(self, repository: Path, commit: str) -> str:
-        """Gives the id of a commit (or ref) of the user's repository, brought in and pinned, durably."""
+        """Gives the id of a commit (or ref) of the user's repository, brought in and pinned, durably.
+
+        One that was pinned before is here, also if that repository has it no more, or never had it (`pin`).
+        """
+        if _SHA.fullmatch(commit) and self._refs.get(f"{BASE_REFS}/{commit}") == commit:
+            return commit
         found = git.text(
             ["rev-parse", "-q", "--verify", "--end-of-options", commit + "^{commit}"], cwd=repository, ok=(0, 1, 128)
         )
@@ -123,6 +128,10 @@ class Vault:
         self._refs.set(pin, found)
         self.sync()
         return found
+
+    def pin(self, commit: str) -> None:
+        """Keeps a commit of the vault for a plan that begins at it; durable on return."""
+        self.keep(f"{BASE_REFS}/{commit}", commit)
 
     def export_branch(self, repository: Path, branch: str, name: str = "") -> str:
         """Writes the vault's `branch` as branch `name` (default: the same) of the user's repository; gives its commit.
