@@ -1,0 +1,317 @@
+"""A plan under random runs, edits, checkpoints, rewinds, rollbacks, undos and kills, beside a model of dictionaries.
+
+The model knows three things: the files of the worktree, those that are committed, and how many tasks are done. Every
+checkpoint is remembered with what it should hold, and has to hold it to the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from tests.engine.conftest import Bench, git
+from tests.engine.conftest import settings as house_settings
+from tests.harness.postgres import PostgresServer
+
+from holdfast.app import plans, projects, rewinds, tasks, undo, wire
+from holdfast.app.rewinds import How
+from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.planfile import parse
+from holdfast.domain.restore import Preserve
+from holdfast.domain.transitions import PlanStatus, TaskStatus
+from holdfast.errors import IllegalState
+from holdfast.store import check
+
+KEYS = ("one", "two", "three")
+PLAN = """
+title: model
+phases:
+  - title: first
+    tasks:
+      - {key: one, title: One, run: "echo one >> log; cp log one.txt"}
+      - {key: two, title: Two, run: "echo two >> log; rm -f one.txt; mkdir -p deep; cp log deep/two.txt"}
+  - title: second
+    tasks:
+      - {key: three, title: Three, run: "echo three >> log; cp log three.txt"}
+"""
+Files = Mapping[str, bytes]
+POINTS = (
+    "engine.restore.saved:1",
+    "engine.restore.branch_kept:1",
+    "vcs.restore.file_written:1",
+    "vcs.restore.written:1",
+    "vcs.branch.moved:1",
+    "engine.restore.branches_moved:1",
+    "engine.restore.before_commit:1",
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """How everything should be."""
+
+    files: Files
+    committed: Files
+    done: int
+
+
+def worked(files: Files, key: str) -> Files:
+    """Gives the files after a task has done what its command says."""
+    log = files.get("log", b"") + f"{key}\n".encode()
+    after = {**files, "log": log}
+    match key:
+        case "one":
+            after["one.txt"] = log
+        case "two":
+            after.pop("one.txt", None)
+            after["deep/two.txt"] = log
+        case _:
+            after["three.txt"] = log
+    return MappingProxyType(after)
+
+
+class GoingBack(RuleBasedStateMachine):
+    """One plan on one repository; every rule is a verb that a person could have typed."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.folder = Path(tempfile.mkdtemp(prefix="holdfast-model-"))
+        self.stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+
+    @initialize()
+    def begin(self) -> None:
+        repository = self.folder / "repository"
+        repository.mkdir()
+        git(repository, "init", "-q", "-b", "main")
+        (repository / "log").write_text("")
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "first")
+        house = self.stack.enter_context(wire.open_house(house_settings(self.folder, self.fresh()), actor="tester"))
+        self.bench = Bench(house, projects.init(house, repository).project, repository)
+        self.plan = plans.create(house, self.bench.project, parse(PLAN, source="plan")).id
+        self.world = World({"log": b""}, {"log": b""}, 0)
+        self.known: dict[str, World] = {}
+        self.done: list[tuple[World, World]] = []
+        self.undone: list[tuple[World, World]] = []
+        self.run()
+
+    def fresh(self) -> str:
+        return ""
+
+    # -- what is there ---------------------------------------------------------------------------------------------
+
+    @property
+    def worktree(self) -> Path:
+        return self.bench.house.places.project(self.bench.project.id) / "worktrees" / "model"
+
+    def there(self) -> Files:
+        found = (path for path in self.worktree.rglob("*") if ".git" not in path.parts and path.is_file())
+        return {str(path.relative_to(self.worktree)): path.read_bytes() for path in found}
+
+    def learn(self, world_of: Mapping[CheckpointKind, World] | None = None, **by_task: World) -> None:
+        """Remembers what each new checkpoint should hold."""
+        view = plans.show(self.bench.house, self.plan)
+        for task in view.tasks:
+            for made in tasks.show(self.bench.house, task.id).checkpoints:
+                if made.id not in self.known:
+                    kind = str(made.kind)
+                    self.known[made.id] = (world_of or {}).get(made.kind) or by_task[f"{task.key}_{kind}"]
+
+    # -- verbs -----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.done < len(KEYS))
+    @rule()
+    def run(self) -> None:
+        plan = plans.show(self.bench.house, self.plan).plan
+        start = plans.execute if plan.status is PlanStatus.DRAFT else plans.resume
+        start(self.bench.house, self.plan)
+        with self.bench.working() as worker:
+            view = self.bench.until(worker, self.plan)
+        assert view.plan.status is PlanStatus.COMPLETED, view.plan
+        expected: dict[str, World] = {}
+        dropped = self.world
+        files = self.world.committed
+        for number in range(self.world.done, len(KEYS)):
+            key = KEYS[number]
+            expected[f"{key}_initial"] = World(files, files, number)
+            expected[f"{key}_pre_rewind"] = dropped
+            files = worked(files, key)
+            expected[f"{key}_step"] = World(files, files, number + 1)
+        self.world = World(files, files, len(KEYS))
+        self.learn(**expected)
+
+    @rule(name=st.sampled_from(["log", "new.txt", "deep/new.txt"]), content=st.binary(max_size=20))
+    def edit(self, name: str, content: bytes) -> None:
+        (self.worktree / name).parent.mkdir(exist_ok=True)
+        (self.worktree / name).write_bytes(content)
+        self.world = replace(self.world, files=MappingProxyType({**self.world.files, name: content}))
+
+    @precondition(lambda self: self.world.done > 0)
+    @rule()
+    def checkpoint(self) -> None:
+        view = plans.show(self.bench.house, self.plan)
+        tasks.checkpoint(self.bench.house, view.tasks[self.world.done - 1].id, "by hand")
+        self.learn({CheckpointKind.MANUAL: self.world})
+
+    @rule(data=st.data(), preserve=st.sampled_from(Preserve))
+    def rewind(self, data: st.DataObject, preserve: Preserve) -> None:
+        task, made = self.choose(data)
+        rewinds.rewind_task(self.bench.house, task, made, How(preserve))
+        self.moved(self.known[made.id])
+
+    @rule(data=st.data(), point=st.sampled_from(POINTS))
+    def rewind_and_be_killed(self, data: st.DataObject, point: str) -> None:
+        task, made = self.choose(data)
+        number = tasks.show(self.bench.house, task).task.number
+        env = {**os.environ, "HOLDFAST_DATA": str(self.folder / "data"), "HOLDFAST_FAILPOINT": point}
+        env |= {"HOLDFAST_DB": self.bench.house.settings.db}
+        line = [sys.executable, "-m", "holdfast", "task", "rewind", f"T{number}", "--to", str(made.number), "--yes"]
+        ended = subprocess.run(line, env=env, cwd=self.bench.repository, capture_output=True, text=True)
+        assert ended.returncode in (0, -9), ended.stderr
+        # Whoever goes back next carries it through first.
+        from holdfast.engine import restoring
+
+        restoring.finish_open(self.bench.house, self.plan)
+        self.moved(self.known[made.id])
+
+    @precondition(lambda self: self.world.done > 0)
+    @rule(data=st.data(), keep=st.booleans())
+    def roll_back_a_step(self, data: st.DataObject, keep: bool) -> None:
+        view = plans.show(self.bench.house, self.plan)
+        steps = [step for step in view.steps if step.active]
+        step = data.draw(st.sampled_from(steps))
+        number = next(place for place, task in enumerate(view.tasks) if task.id == step.task_id)
+        rewinds.rollback_step(self.bench.house, self.bench.project, step.number, How(Preserve.DISCARD), keep=keep)
+        files = self.of_commit(step.commit_after if keep else step.commit_before)
+        self.moved(World(files, files, number + keep))
+
+    @precondition(lambda self: self.done)
+    @rule()
+    def undo(self) -> None:
+        before, after = self.done[-1]
+        possible = (after.committed, after.done) == (self.world.committed, self.world.done)
+        try:
+            undo.undo(self.bench.house)
+        except IllegalState:
+            assert not possible or self.ran_since(), "nothing has happened since"
+            self.done.clear()
+            return
+        self.done.pop()
+        now = self.world
+        self.saved(now)
+        self.world = before
+        self.undone.append((before, after))
+
+    @precondition(lambda self: self.undone)
+    @rule()
+    def redo(self) -> None:
+        before, after = self.undone[-1]
+        try:
+            undo.redo(self.bench.house)
+        except IllegalState:
+            self.undone.clear()
+            return
+        self.undone.pop()
+        self.saved(self.world)
+        self.world = after
+        self.done.append((before, after))
+
+    # -- between ---------------------------------------------------------------------------------------------------
+
+    def choose(self, data: st.DataObject):
+        view = plans.show(self.bench.house, self.plan)
+        found = [(task.id, made) for task in view.tasks for made in tasks.show(self.bench.house, task.id).checkpoints]
+        return data.draw(st.sampled_from(found))
+
+    def of_commit(self, commit: str | None) -> Files:
+        vault = self.bench.vault()
+        names = vault.git(["ls-tree", "-r", "-z", "--name-only", str(commit)]).split(b"\0")
+        return {name.decode(): vault.git(["show", f"{commit}:{name.decode()}"]) for name in names if name}
+
+    def ran_since(self) -> bool:
+        return plans.show(self.bench.house, self.plan).plan.status is PlanStatus.COMPLETED
+
+    def saved(self, world: World) -> None:
+        self.learn({CheckpointKind.PRE_REWIND: world})
+
+    def moved(self, target: World) -> None:
+        self.saved(self.world)
+        self.done.append((self.world, target))
+        self.undone.clear()
+        self.world = target
+
+    @invariant()
+    def all_is_as_it_should_be(self) -> None:
+        if not hasattr(self, "known"):
+            return
+        assert self.there() == dict(self.world.files)
+        view = plans.show(self.bench.house, self.plan)
+        assert self.bench.files(view.plan.branch) == {
+            name: content.decode("utf-8", "surrogateescape") for name, content in self.world.committed.items()
+        } or self.of_commit(view.plan.branch) == dict(self.world.committed)
+        assert [task.status is TaskStatus.COMPLETED for task in view.tasks] == [
+            place < self.world.done for place in range(len(KEYS))
+        ]
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "known"):
+                for task in plans.show(self.bench.house, self.plan).tasks:
+                    for made in tasks.show(self.bench.house, task.id).checkpoints:
+                        assert self.of_commit(made.commit) == dict(self.known[made.id].files), made
+                assert list(check.check(self.bench.house.database)) == []
+                assert self.bench.vault().fsck() == []
+        finally:
+            self.stack.close()
+
+
+def play(machine: type[GoingBack], examples: int, length: int) -> None:
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=length,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    run_state_machine_as_test(machine, settings=chosen)
+
+
+def test_a_plan_on_sqlite_is_always_where_it_should_be() -> None:
+    play(GoingBack, 4, 8)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_a_plan_on_sqlite_is_so_for_long() -> None:
+    play(GoingBack, 60, 25)
+
+
+@pytest.mark.timeout(600)
+def test_a_plan_on_postgresql_is_always_where_it_should_be(postgres: PostgresServer) -> None:
+    class OnPostgres(GoingBack):
+        def fresh(self) -> str:
+            return self.stack.enter_context(postgres.database())
+
+    play(OnPostgres, 2, 8)
