@@ -120,6 +120,11 @@ class Settings:
         60_000, "Most characters of the project that the planner is told.", least=1000
     )
 
+    supervisor_agent: str = _setting(
+        "", "Agent of plans' supervisors; empty = the planner's model, else the project's own agent."
+    )
+    supervisor_timeout_seconds: float = _setting(1800.0, "Longest time for one answer of a supervisor.", least=1)
+
     journal_max_bytes: int = _setting(
         64 << 20, "Output of one command that is kept; the rest is cut with a marker.", least=1 << 16
     )

@@ -98,13 +98,10 @@ def drafter(house: House, project: Project, commit: str, *, model: str = "", age
 
 
 def _agent_drafter(house: House, project: Project, commit: str, agent: str) -> Drafter:
-    from holdfast.agents import catalog
+    from holdfast.engine.agent_choice import installed_agent
     from holdfast.engine.agent_drafter import AgentDrafter
 
-    spec = catalog.named(house.settings, agent)
-    place = catalog.program(spec)
-    if isinstance(place, catalog.Missing):
-        raise Unavailable(f"the agent {agent} is not installed", hint=place.hint, code="agent_missing")
+    spec = installed_agent(house.settings, agent)
     return AgentDrafter(house.settings, house.places, house.workspaces, project, commit, spec)
 
 

@@ -1,4 +1,4 @@
-"""`conversation …`: what was said while a task was worked on."""
+"""`conversation …`: what was said while a task was worked on, and with a plan's supervisor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 conversation = noun(
     "conversation", help="Conversations: show them, keep snapshots of them.", example="holdfast conversation show T4"
 )
-task_argument = click.argument("task", metavar="TASK")
+task_argument = click.argument("task", metavar="TASK|PLAN")
 
 
 def view_options(function: Function) -> Function:
@@ -50,14 +50,14 @@ def view_options(function: Function) -> Function:
 def show(
     session: Session, task: str, form: str, no_tool_calls: bool, thoughts: bool, full: bool, limit: int, before: str
 ) -> int:
-    """Show the end of a task's conversation, also while it runs."""
-    from holdfast.app import conversations, tasks
+    """Show the end of a task's conversation, or of that with a plan's supervisor (P1), also while it goes on."""
+    from holdfast.app import conversations
 
     document = session.json or form == "json"
     with session.house() as house:
         view = conversations.show(
             house,
-            tasks.find(house, task),
+            conversations.find(house, task),
             limit=limit,
             before=before,
             tool_calls=not no_tool_calls,
@@ -76,7 +76,7 @@ def _show(session: Session, view: ConversationView, form: str, *, full: bool) ->
     from holdfast.cli.render import say, show
 
     if not view.items:
-        say(session.out, f"T{view.task.number} has no messages")
+        say(session.out, f"{_name(view)} has no messages")
     elif form == "table":
         show(session.out, messages_table(view.items))
     else:
@@ -85,16 +85,20 @@ def _show(session: Session, view: ConversationView, form: str, *, full: bool) ->
         session.note(f"{view.head.message_count} messages in all; what was said before: --before {view.next_cursor}")
 
 
+def _name(view: ConversationView) -> str:
+    return f"P{view.plan.number}" if view.task is None else f"T{view.task.number}"
+
+
 @conversation.verb("snapshot", example="holdfast conversation snapshot T4 -m 'before the rewrite'")
 @task_argument
 @click.option("-m", "--message", default="", metavar="TEXT", help="Name of the snapshot.")
 def snapshot(session: Session, task: str, message: str) -> int:
-    """Keep what a task's conversation is now."""
-    from holdfast.app import conversations, tasks
+    """Keep what a conversation is now."""
+    from holdfast.app import conversations
     from holdfast.cli.render import count, say
 
     with session.house() as house:
-        made = conversations.snapshot(house, tasks.find(house, task), message)
+        made = conversations.snapshot(house, conversations.find(house, task), message)
     if session.json:
         session.document(made)
     else:
@@ -106,13 +110,13 @@ def snapshot(session: Session, task: str, message: str) -> int:
 @task_argument
 @page_options(50)
 def snapshots(session: Session, task: str, limit: int, cursor: str) -> int:
-    """List the snapshots of a task's conversation, newest first."""
-    from holdfast.app import conversations, tasks
+    """List the snapshots of a conversation, newest first."""
+    from holdfast.app import conversations
     from holdfast.cli.chat import snapshots_table
     from holdfast.cli.render import say, show
 
     with session.house() as house:
-        page = conversations.list_snapshots(house, tasks.find(house, task), limit=limit, cursor=cursor)
+        page = conversations.list_snapshots(house, conversations.find(house, task), limit=limit, cursor=cursor)
     if session.json:
         session.document(page)
     elif page.items:

@@ -100,16 +100,21 @@ def resumed_prompt(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS)
 
     A tool call is never told without its result.
     """
-    entries = _entries(messages)
-    first, room = len(entries), limit
-    while first > 0 and (room := room - len(entries[first - 1])) >= 0:
-        first -= 1
     head = (
         "You have worked on this task before; the session was lost. The folder is as you left it. This is the record "
         "of the conversation. Go on from its end, and do not repeat what is done."
     )
+    return f"{head}\n\n{record(messages, limit)}\n\nEnd of the record. Go on.\n"
+
+
+def record(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS) -> str:
+    """Gives a conversation (oldest message first) as a report to whoever took part in it: the newest of it."""
+    entries = _entries(messages)
+    first, room = len(entries), limit
+    while first > 0 and (room := room - len(entries[first - 1])) >= 0:
+        first -= 1
     gap = [f"[{first} earlier entries are left out]"] if first else []
-    return "\n\n".join([head, *gap, *entries[first:], "End of the record. Go on."]) + "\n"
+    return "\n\n".join([*gap, *entries[first:]])
 
 
 def _entries(messages: Sequence[Message]) -> list[str]:

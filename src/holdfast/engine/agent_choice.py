@@ -45,6 +45,35 @@ def agent_of(settings: Settings, project: Project, task: Task) -> AgentSpec:
     return spec
 
 
+def installed_agent(settings: Settings, name: str) -> AgentSpec:
+    """Gives the agent of that name; raises `Unavailable` where it is not installed, `NotFound` if nobody knows it."""
+    spec = catalog.named(settings, name)
+    place = catalog.program(spec)
+    if isinstance(place, catalog.Missing):
+        raise Unavailable(f"the agent {name} is not installed", hint=place.hint, code="agent_missing")
+    return spec
+
+
+def supervisor_of(settings: Settings, project: Project, *, agent: str = "", model: str = "") -> str:
+    """Gives who answers for a plan, as "agent:NAME" or the name of a model: who is given, else who is set.
+
+    Raises `Unavailable` where none is named, or the agent is not installed.
+    """
+    if model:
+        return model
+    chosen = agent or settings.supervisor_agent
+    if not chosen and settings.planner_model:
+        return settings.planner_model
+    chosen = chosen or str(project.settings.get("agent", "")) or settings.agent
+    if not chosen:
+        raise Unavailable(
+            "nobody is named to be the plan's supervisor",
+            hint="name an agent: --agent NAME, or HOLDFAST_SUPERVISOR_AGENT; holdfast agent list shows them",
+            code="agent_missing",
+        )
+    return f"agent:{installed_agent(settings, chosen).name}"
+
+
 def policy_of(settings: Settings, project: Project, plan: Plan, task: Task) -> Policy:
     """Gives what a task's agent may do unasked, as the task, plan, agent, project and settings say, the nearest first.
 

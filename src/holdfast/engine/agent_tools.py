@@ -1,11 +1,11 @@
-"""Gives the agent of a task the tools of Holdfast (`holdfast mcp`), also where it cannot see the database.
+"""Gives an agent the tools of Holdfast (`holdfast mcp`) for its task or plan, also where it cannot see the database.
 
-    agent ── relay.py ── socket ── holdfast mcp, outside the sandbox, with a token of the task
+    agent ── relay.py ── socket ── holdfast mcp, outside the sandbox, with a token for it
               inside      in the run's folder, shown to the sandbox
 
 The worker only opens the door: whoever connects becomes the standard streams of a server of his own, a process that
 outlives this worker. So a worker that dies takes no call with it, and its successor opens the same door again. The
-agent never sees a token, nor does its journal; one is made per connection and dies with the step.
+agent never sees a token, nor does its journal; one is made per connection and dies with the agent's work.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.token import TokenScope
 from holdfast.engine import confine
-from holdfast.engine.runtime import Runtime, in_thread
+from holdfast.engine.parts import Parts
+from holdfast.engine.runtime import in_thread
 from holdfast.errors import InfraError
 from holdfast.failpoints import failpoint
 from holdfast.sandbox import SandboxName
-from holdfast.store import tokens
+from holdfast.store import Connection, tokens
 
 SOCKET = "socket"
 SERVER_NAME = "holdfast"
@@ -47,20 +49,41 @@ PAUSE_SECONDS = 5.0
 _DETACHED = ("/bin/sh", "-c", 'exec 3<&0; "$@" <&3 3<&- &', "holdfast", sys.executable, "-m", "holdfast", "mcp")
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Whom the tools are for: the agent of a step, or (`step_id` None) the plan's supervisor.
+
+    `name` is that of the tokens, the supervisor's own for each thing that it is asked.
+    """
+
+    name: str
+    plan_id: str
+    task_id: str | None = None
+    step_id: str | None = None
+
+    @classmethod
+    def of_step(cls, task: Task, step: Step) -> Bearer:
+        return cls(f"step {step.number}", task.plan_id, task.id, step.id)
+
+    @property
+    def scope(self) -> TokenScope:
+        return TokenScope.PLAN if self.task_id is None else TokenScope.TASK
+
+
 @asynccontextmanager
 async def offered(
-    runtime: Runtime, task: Task, step: Step, folder: Path, sandbox: SandboxName
+    parts: Parts, bearer: Bearer, folder: Path, sandbox: SandboxName
 ) -> AsyncGenerator[tuple[Mapping[str, Any], ...]]:
     """Offers the tools while the block runs and gives the servers to name to the agent, in ACP's form.
 
-    Leaving it by an error leaves all as it is, for the next worker; leaving it normally, no token of the step is good.
+    Leaving it by an error leaves all as it is, for who goes on; leaving it normally, no token of the bearer is good.
     """
-    if not runtime.settings.agent_tools:
+    if not parts.settings.agent_tools:
         yield ()
         return
     place = place_of(folder)
     listener = await in_thread(_open, place)
-    door = asyncio.create_task(_welcome(runtime, task, step, listener))
+    door = asyncio.create_task(_welcome(parts, bearer, listener))
     try:
         yield (_server(place, sandbox),)
     finally:
@@ -68,7 +91,7 @@ async def offered(
         with contextlib.suppress(asyncio.CancelledError):
             await door
         listener.close()
-    await in_thread(_revoke, runtime, step)
+    await in_thread(_revoke, parts, bearer)
 
 
 def place_of(folder: Path) -> Path:
@@ -104,7 +127,7 @@ def _open(place: Path) -> socket.socket:
     return listener
 
 
-async def _welcome(runtime: Runtime, task: Task, step: Step, listener: socket.socket) -> None:
+async def _welcome(parts: Parts, bearer: Bearer, listener: socket.socket) -> None:
     """Gives each connection of this user a server."""
     loop = asyncio.get_running_loop()
     for number in itertools.count():
@@ -113,31 +136,31 @@ async def _welcome(runtime: Runtime, task: Task, step: Step, listener: socket.so
         connection, _ = await loop.sock_accept(listener)
         with connection:
             if _user(connection) == os.getuid():
-                await in_thread(_serve, runtime, task, step, connection)
+                await in_thread(_serve, parts, bearer, connection)
 
 
 def _user(connection: socket.socket) -> int:
     return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
 
 
-def _serve(runtime: Runtime, task: Task, step: Step, connection: socket.socket) -> None:
+def _serve(parts: Parts, bearer: Bearer, connection: socket.socket) -> None:
     secret = clock.new_secret()
-    with runtime.database.transaction() as database:
+    with parts.database.transaction() as database:
         tokens.add(
             database,
             id=clock.new_id(),
             secret=secret,
-            name=f"step {step.number}",
-            scope=TokenScope.TASK,
-            plan_id=task.plan_id,
-            task_id=task.id,
-            step_id=step.id,
-            actor=runtime.actor,
+            name=bearer.name,
+            scope=bearer.scope,
+            plan_id=bearer.plan_id,
+            task_id=bearer.task_id,
+            step_id=bearer.step_id,
+            actor=parts.actor,
         )
     failpoint("engine.tools.token_made")
     ours = {
-        "HOLDFAST_DATA": str(runtime.places.data),
-        "HOLDFAST_DB": runtime.settings.db,
+        "HOLDFAST_DATA": str(parts.places.data),
+        "HOLDFAST_DB": parts.settings.db,
         "HOLDFAST_TOKEN": secret,
     }
     connection.setblocking(True)
@@ -147,12 +170,20 @@ def _serve(runtime: Runtime, task: Task, step: Step, connection: socket.socket) 
         stdout=connection.fileno(),
         stderr=subprocess.DEVNULL,
         env=os.environ | ours,
-        cwd=runtime.places.data,
+        cwd=parts.places.data,
         start_new_session=True,
         check=True,
     )
 
 
-def _revoke(runtime: Runtime, step: Step) -> None:
-    with runtime.database.transaction() as connection:
-        tokens.revoke_of_step(connection, step.id, actor=runtime.actor)
+def _revoke(parts: Parts, bearer: Bearer) -> None:
+    with parts.database.transaction() as connection:
+        revoke(connection, bearer, actor=parts.actor)
+
+
+def revoke(connection: Connection, bearer: Bearer, *, actor: str) -> None:
+    """Makes all tokens of the bearer useless."""
+    if bearer.step_id is not None:
+        tokens.revoke_of_step(connection, bearer.step_id, actor=actor)
+    else:
+        tokens.revoke_of_plan(connection, bearer.plan_id, bearer.name, actor=actor)

@@ -101,8 +101,10 @@ def confined_with(
     home: Path,
     folder: Path,
     shown: Shown | None = None,
+    *,
+    read_only: bool = False,
 ) -> Launch:
-    """Does what `confined` does for what is no task's: it has the home that is given."""
+    """Does what `confined` does for what is no task's: it has the home that is given; `read_only` is its worktree."""
     shown = shown or Shown()
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,6 +126,7 @@ def confined_with(
         ),
         writable=(*shown.writable, *asked_for.writable),
         hidden=(places.data, Path.home()),
+        read_only=read_only,
     )
     wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)
     asked_to_end = "group" if wrapped.forwards else launch.asked_to_end

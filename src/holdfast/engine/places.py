@@ -44,6 +44,10 @@ class Places:
         """Gives the folder of one question to an agent that drafts plans; it is removed after its answer."""
         return self.data / "drafts" / name
 
+    def supervisor(self, plan_id: str) -> Path:
+        """Gives the folder of a plan's supervisor: the files that it reads, its HOME, the lock of who asks it."""
+        return self.data / "supervisors" / plan_id
+
     @property
     def blobs(self) -> Path:
         return self.data / "blobs"

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypedDict, TypeVar
 
@@ -139,7 +139,7 @@ def current() -> Runtime:
 
 def persistent(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
     """Calls `function` again where PostgreSQL chose its transaction as a deadlock's victim; all of ours may be."""
-    with current().at_work():
+    with _at_work():
         for attempt in range(1, CONFLICTS):
             try:
                 return function(*arguments, **keywords)
@@ -148,10 +148,15 @@ def persistent(function: Callable[P, R], *arguments: P.args, **keywords: P.kwarg
         return function(*arguments, **keywords)
 
 
+def _at_work() -> AbstractContextManager[None]:
+    return _current[0].at_work() if _current else nullcontext()
+
+
 async def in_thread(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
     """Runs blocking work in a thread. An infrastructure error ends the worker and never reaches DBOS.
 
-    DBOS would record it as the workflow's final error (engine measurements, DBOS 3.4), and the work would be lost.
+    DBOS would record it as the workflow's final error (engine measurements, DBOS 3.4), and the work would be lost. In a
+    process that is no worker it is the caller's.
     """
     return await guarded(asyncio.to_thread(persistent, function, *arguments, **keywords))
 
@@ -180,6 +185,8 @@ async def guarded(work: Awaitable[R]) -> R:
     try:
         return await work
     except InfraError as error:
+        if not _current:
+            raise
         current().break_down(error)
     except Closed:
         pass

@@ -35,8 +35,8 @@ MAX_DEATHS = 3
 
 # The ways in which a session is cut off: none of them is the agent's answer, so the work goes on in the same step. An
 # agent that was stopped although nobody asks for it (any more) was stopped by a worker that died over it.
-_CUT_OFF = ("lost", "agent_died", "stopped", "cancelled")
-_DEATHS = ("agent_died", "cancelled")
+CUT_OFF = ("lost", "agent_died", "stopped", "cancelled")
+DEATHS = ("agent_died", "cancelled")
 _FAILURES: Mapping[str, FailureKind] = {
     "timeout": FailureKind.TIMEOUT,
     "start_failed": FailureKind.START,
@@ -67,7 +67,7 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
     while True:
         recorder = await in_thread(open_recorder, runtime, work, step, Session.of(step).name)
         done = await hold_session(runtime, work, step, recorder, stop)
-        cut_off = done.reason in _CUT_OFF
+        cut_off = done.reason in CUT_OFF
         # The request is looked for in the tables too: this worker may have come after the one that obeyed it.
         stopped = cut_off and (stop.is_set() or await in_thread(stop_is_asked, runtime, work))
         if not cut_off or stopped or not may_go_on(step, done):
@@ -130,7 +130,8 @@ async def hold_session(
     wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
     if work.task.read_only:
         wanted = replace(wanted, writes_files=False, terminals=False)
-    async with agent_tools.offered(runtime, work.task, step, folder, sandbox.name) as servers:
+    bearer = agent_tools.Bearer.of_step(work.task, step)
+    async with agent_tools.offered(runtime, bearer, folder, sandbox.name) as servers:
         done = await acp.run_session(
             folder,
             await in_thread(confined, plain),
@@ -155,7 +156,7 @@ def session_wanted(runtime: Runtime, step: Step) -> SessionWanted:
 
 
 def may_go_on(step: Step, done: TurnOutcome) -> bool:
-    if done.reason in _DEATHS:
+    if done.reason in DEATHS:
         return Session.of(step).deaths < MAX_DEATHS
     return step.restarts < task_command.MAX_RESTARTS
 
@@ -170,7 +171,7 @@ def start_again(runtime: Runtime, work: Work, step: Step, done: TurnOutcome) -> 
         approvals.cancel_open(connection, **asked, actor=runtime.actor)
         now = steps.lock(connection, step.id)
         before = Session.of(now)
-        after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in _DEATHS))
+        after = replace(before, launch=before.launch + 1, deaths=before.deaths + (done.reason in DEATHS))
         told = {"reason": done.message}
         step = restart_step(connection, runtime, work, now, told, details=after.within(now))
     failpoint("engine.agent.started_again")

@@ -3,7 +3,8 @@
 What it promises to the rooms above it:
 
 - `draft_plan(drafter, request, context)` gives a `PlanFile` that has passed every rule of plan files, or raises one
-  error; `review_plan(drafter, …)` gives suggestions that each fit the plan they are made for. Nothing is stored here.
+  error; `review_plan(drafter, …)` gives suggestions that each fit the plan they are made for; `answer_question` gives
+  an answer in words. Nothing is stored here.
 - A `Drafter` is one conversation with whoever writes: `ModelDrafter` (any provider that pydantic-ai knows), or what a
   caller makes of an agent, which is told the schema by `with_schema`. It may answer in JSON alone or within prose;
   one that does not fit is sent back with all that is wrong with it, at most twice.
@@ -24,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.planner.answering import answer_question
     from holdfast.planner.context import Context, Facts
     from holdfast.planner.drafting import Answer, Drafted, Drafter
     from holdfast.planner.generate import draft_plan
@@ -40,6 +42,7 @@ _HOMES = {
     "ModelDrafter": "holdfast.planner.model",
     "ReviewType": "holdfast.planner.review",
     "draft_plan": "holdfast.planner.generate",
+    "answer_question": "holdfast.planner.answering",
     "review_plan": "holdfast.planner.review",
     "with_schema": "holdfast.planner.prompts",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "Facts",
     "ModelDrafter",
     "ReviewType",
+    "answer_question",
     "draft_plan",
     "review_plan",
     "with_schema",

@@ -103,3 +103,9 @@ class DraftReview(_Shape):
     """What is suggested, the most useful first; none if the plan is good as it is."""
 
     suggestions: Annotated[list[DraftSuggestion], Field(max_length=50)]
+
+
+class DraftAnswer(_Shape):
+    """The answer to a question."""
+
+    answer: str = Field(description="The whole answer, as Markdown.", min_length=1)

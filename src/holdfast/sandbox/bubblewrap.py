@@ -101,8 +101,10 @@ def options(confinement: Confinement, version: tuple[int, ...]) -> list[str]:
     entry = Mount(ENTER, INSIDE / ENTER.name)
     for mount in (*interpreter, entry, *confinement.readable):
         chosen += ["--ro-bind-try", str(mount.source), str(mount.target)]
-    for mount in (confinement.home, *confinement.writable, confinement.worktree):
+    for mount in (confinement.home, *confinement.writable):
         chosen += ["--bind", str(mount.source), str(mount.target)]
+    bind = "--ro-bind" if confinement.read_only else "--bind"
+    chosen += [bind, str(confinement.worktree.source), str(confinement.worktree.target)]
     if confinement.network is Network.ALLOW_LIST:
         chosen += ["--bind", str(confinement.folder / GATE_SOCKET), str(INSIDE / GATE_SOCKET)]
     # What is written beside the mounts fails, instead of going into memory and being lost.

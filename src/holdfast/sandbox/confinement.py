@@ -62,9 +62,10 @@ class Mount:
 class Confinement:
     """What one run may do. All paths are absolute; a limit of 0 is none.
 
-    `worktree` and `home` are read and written, and so are `writable`; `readable` only read. The programs of the system
-    are readable everywhere. `hidden` names what must not be seen even if it lies in a folder that is: Holdfast's data
-    folder and the user's home. The command starts in `worktree`, and `home` is its HOME.
+    `worktree` and `home` are read and written, and so are `writable`; `readable` only read, and with `read_only` the
+    worktree too. The programs of the system are readable everywhere. `hidden` names what must not be seen even if it
+    lies in a folder that is: Holdfast's data folder and the user's home. The command starts in `worktree`, and `home`
+    is its HOME.
     `folder` is the run's folder on the host: the gate's socket and `denied.jsonl` (what was refused) lie there.
     `token` names the run, as in `Launch`. `hosts` are the entries of the allow-list (`gate/rules.py`).
     """
@@ -81,6 +82,7 @@ class Confinement:
     memory_bytes: int = 0
     max_processes: int = 0
     cpus: float = 0.0
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         for mount in (self.worktree, self.home, *self.readable, *self.writable):

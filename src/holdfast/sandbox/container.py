@@ -72,7 +72,8 @@ class Container:
     def _options(self, confinement: Confinement) -> list[str]:
         gate = confinement.network is Network.ALLOW_LIST
         readable = [*confinement.readable]
-        writable = [confinement.home, *confinement.writable, confinement.worktree]
+        writable = [confinement.home, *confinement.writable]
+        (readable if confinement.read_only else writable).append(confinement.worktree)
         if gate:
             readable.append(Mount(ENTER, INSIDE / ENTER.name))
             writable.append(Mount(confinement.folder / GATE_SOCKET, INSIDE / GATE_SOCKET))

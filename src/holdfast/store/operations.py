@@ -84,6 +84,20 @@ def note(connection: Connection, operation_id: str, intent: Mapping[str, object]
     return noted
 
 
+def advance(connection: Connection, operation_id: str, outcome: Mapping[str, object]) -> Operation:
+    """Keeps in its outcome how far an open operation has come; an ended one stays as it is."""
+    where = (operations.c.id == operation_id, operations.c.status == OperationStatus.OPEN)
+    connection.execute(update(operations).where(*where).values(outcome=outcome))
+    return get(connection, operation_id)
+
+
+def of_kind(connection: Connection, plan_id: str, kind: str) -> tuple[Operation, ...]:
+    """Gives a plan's operations of one kind, oldest first."""
+    where = (operations.c.plan_id == plan_id, operations.c.kind == kind)
+    query = select(operations).where(*where).order_by(operations.c.started_at, operations.c.id)
+    return tuple(entity(Operation, row) for row in connection.execute(query))
+
+
 def get(connection: Connection, operation_id: str) -> Operation:
     """Gives one operation; raises `NotFound`."""
     query = select(operations).where(operations.c.id == operation_id)

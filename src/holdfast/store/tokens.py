@@ -90,6 +90,13 @@ def revoke_of_step(connection: Connection, step_id: str, *, actor: str) -> None:
         revoke(connection, token_id, actor=actor)
 
 
+def revoke_of_plan(connection: Connection, plan_id: str, name: str, *, actor: str) -> None:
+    """Revokes the tokens of that name that are bound to a plan itself."""
+    good = (tokens.c.plan_id == plan_id, tokens.c.task_id.is_(None), tokens.c.name == name)
+    for token_id in connection.execute(select(tokens.c.id).where(*good, tokens.c.revoked_at.is_(None))).scalars().all():
+        revoke(connection, token_id, actor=actor)
+
+
 def get(connection: Connection, token_id: str) -> Token:
     """Gives one token; raises `NotFound`."""
     return entity(Token, one(connection, select(tokens).where(tokens.c.id == token_id), "such token"))

@@ -1,0 +1,207 @@
+"""What a plan's supervisor is asked: each inquiry is an operation, its question and its answer are messages.
+
+The question is stored with the operation, before anybody is asked; the end of the operation with the last of the
+answer. So a turn that was cut off is one open operation, and whoever asks next goes on with it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, cast
+
+from holdfast import clock
+from holdfast.domain.conversation import Conversation, Message, MessageRole, TokenUsage
+from holdfast.domain.history import EventType
+from holdfast.domain.plan import Plan
+from holdfast.engine.parts import Parts
+from holdfast.store import Blob, Connection, Operation, OperationStatus, conversations, events, messages, operations
+
+KIND = "inquiry"
+_MESSAGES = uuid.UUID("4d0a3f5e-9a56-5c1b-8a0c-6b8f1e2d7c90")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked, of whom: `prompt` is what is told, `question` what the conversation shows of it.
+
+    `author` is "agent:NAME" or the name of a model. With a `schema` the answer should be one JSON object of it.
+    """
+
+    question: str
+    prompt: str
+    author: str
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent, empty for a model."""
+        kind, _, name = self.author.partition(":")
+        return name if kind == "agent" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an inquiry has come, and in the end what came of it.
+
+    `launch` counts the agent's processes from 0, `deaths` those that died in mid-turn. `opened` is the session of the
+    last of them, `session` the last one that was told the question. `head` is the message that the answer ends at:
+    while the conversation ends there, that session knows all of it. `used` is what the launches before have used.
+    """
+
+    launch: int = 0
+    deaths: int = 0
+    opened: str = ""
+    session: str = ""
+    head: str = ""
+    used: TokenUsage = field(default_factory=TokenUsage)
+    answer: str = ""
+    error: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """One thing that the supervisor of a plan is asked.
+
+    `earlier` is the session to go on in, where one knows all that was said; `sandbox` is where an agent runs.
+    """
+
+    id: str
+    plan_id: str
+    actor: str
+    asked: Asked
+    sandbox: str
+    earlier: str
+    status: OperationStatus
+    progress: Progress
+
+    @property
+    def open(self) -> bool:
+        return self.status is OperationStatus.OPEN
+
+    @property
+    def question_id(self) -> str:
+        return message_id(self.id, "question")
+
+
+def conversation_of(plan_id: str) -> Conversation:
+    return Conversation(plan_id, None)
+
+
+def message_id(inquiry_id: str, part: str) -> str:
+    return str(uuid.uuid5(_MESSAGES, f"{inquiry_id}/{part}"))
+
+
+def begin(connection: Connection, parts: Parts, plan: Plan, inquiry_id: str, asked: Asked, sandbox: str) -> Inquiry:
+    """Gives the inquiry of that id, stored now with its question if it is not there; the caller holds the plan's lock.
+
+    `sandbox` is where an agent is to run, the same whoever goes on with it.
+    """
+    known = [each for each in of_plan(connection, plan.id) if each.id == inquiry_id]
+    if known:
+        return known[0]
+    intent = {"asked": asdict(asked), "sandbox": sandbox, "earlier": _session_to_load(connection, plan.id, asked)}
+    question = spoken(plan.id, message_id(inquiry_id, "question"), MessageRole.USER, asked.question)
+    append(connection, parts, plan, (question,), subtype="asked", data={"inquiry": inquiry_id, "author": asked.author})
+    made = operations.begin(connection, id=inquiry_id, kind=KIND, actor=parts.actor, intent=intent, plan_id=plan.id)
+    return _inquiry(made)
+
+
+def _session_to_load(connection: Connection, plan_id: str, asked: Asked) -> str:
+    """Gives the agent's own session that knows the whole conversation; empty where none does."""
+    before = [each for each in of_plan(connection, plan_id) if not each.open]
+    head = conversations.head(connection, conversation_of(plan_id)).message_id
+    if not asked.agent or not before or before[-1].asked.author != asked.author:
+        return ""
+    return before[-1].progress.session if before[-1].progress.head == head else ""
+
+
+def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
+    """Gives what a plan's supervisor was asked, oldest first."""
+    return tuple(_inquiry(each) for each in operations.of_kind(connection, plan_id, KIND))
+
+
+def note(connection: Connection, inquiry: Inquiry, **known: Any) -> Inquiry:
+    """Keeps how far an inquiry has come."""
+    progress = replace(inquiry.progress, **known)
+    return _inquiry(operations.advance(connection, inquiry.id, asdict(progress)))
+
+
+def finish(connection: Connection, parts: Parts, plan: Plan, inquiry: Inquiry, **known: Any) -> Inquiry:
+    """Ends an inquiry in the transaction of its last messages; the caller holds the plan's lock."""
+    head = conversations.head(connection, conversation_of(plan.id)).message_id or ""
+    progress = replace(inquiry.progress, head=head, **known)
+    status = OperationStatus.FAILED if progress.error else OperationStatus.DONE
+    ended = _inquiry(operations.finish(connection, inquiry.id, status=status, outcome=asdict(progress)))
+    _tell(connection, parts, plan, "answered", {"inquiry": inquiry.id, "error": progress.error[:500]})
+    return ended
+
+
+def append(
+    connection: Connection,
+    parts: Parts,
+    plan: Plan,
+    new: Sequence[Message],
+    *,
+    kept: Sequence[Blob] = (),
+    subtype: str = "messages",
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """Stores messages of the plan's conversation, each once, with one event; the caller holds the plan's lock."""
+    if not new:
+        return
+    every = parts.settings.snapshot_messages
+    messages.append_all(connection, conversation_of(plan.id), new, actor=parts.actor, kept=kept, snapshot_every=every)
+    _tell(connection, parts, plan, subtype, {"count": len(new), "last": new[-1].id, **(data or {})})
+
+
+def spoken(
+    plan_id: str,
+    id: str,
+    role: MessageRole,
+    content: str,
+    *,
+    at: datetime | None = None,
+    used: TokenUsage | None = None,
+    is_error: bool = False,
+) -> Message:
+    """Gives a message of the plan's conversation, not yet placed."""
+    return Message(
+        id=id,
+        plan_id=plan_id,
+        task_id=None,
+        step_id=None,
+        parent_id=None,
+        position=0,
+        role=role,
+        content=content,
+        at=at or clock.now(),
+        is_error=is_error,
+        token_count=used.total_tokens if used else 0,
+        cost_usd=(used.cost_usd or 0.0) if used else 0.0,
+    )
+
+
+def _tell(connection: Connection, parts: Parts, plan: Plan, subtype: str, data: Mapping[str, object]) -> None:
+    ids = {"project_id": plan.project_id, "plan_id": plan.id}
+    events.add(connection, EventType.CHAT, subtype, parts.actor, data=data, **ids)
+
+
+def _inquiry(operation: Operation) -> Inquiry:
+    intent = cast("Mapping[str, Any]", operation.intent)
+    outcome = dict(cast("Mapping[str, Any]", operation.outcome))
+    if "used" in outcome:
+        outcome["used"] = TokenUsage(**outcome["used"])
+    return Inquiry(
+        operation.id,
+        operation.plan_id or "",
+        operation.actor,
+        Asked(**intent["asked"]),
+        intent["sandbox"],
+        intent["earlier"],
+        operation.status,
+        Progress(**outcome),
+    )
