@@ -123,6 +123,7 @@ class Settings:
     supervisor_agent: str = _setting(
         "", "Agent of plans' supervisors; empty = the planner's model, else the project's own agent."
     )
+    supervisor_replans: int = _setting(2, "How often a plan's supervisor may change it after failures.", least=0)
     supervisor_timeout_seconds: float = _setting(1800.0, "Longest time for one answer of a supervisor.", least=1)
 
     journal_max_bytes: int = _setting(

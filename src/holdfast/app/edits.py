@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from holdfast import clock
 from holdfast.app import projects
 from holdfast.app.wire import House
-from holdfast.domain.edits import Change, Outline, changes, check, revised
-from holdfast.domain.plan import Plan
-from holdfast.domain.planfile import PlanFile, from_domain, parse, read_values, render, values
+from holdfast.domain.edits import Outline
+from holdfast.domain.planfile import PlanFile, read_values, values
 from holdfast.domain.task import Task
-from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.domain.words import slug
+from holdfast.engine import editing
+from holdfast.engine.editing import Edited, Make, file_of, rendered
 from holdfast.errors import IllegalState, NotFound, UsageError
-from holdfast.store import Connection, Page, iterations, plans, tasks
+from holdfast.store import Page, iterations, plans, tasks
 from holdfast.store import edits as edit_rows
 from holdfast.store import projects as project_rows
 from holdfast.store.iterations import Iteration
@@ -26,27 +23,10 @@ Fields = Mapping[str, Any]
 """Values under the keys of a plan file, e.g. {"title": …, "timeout": "15m"}; None takes one away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """What an edit changed; `iteration` is None where nothing was written. `before` and `after` are plan files."""
-
-    plan: Plan
-    changes: tuple[Change, ...]
-    before: str
-    after: str
-    iteration: int | None
-
-    @property
-    def difference(self) -> str:
-        """Gives the plan files line by line, as a unified diff."""
-        before, after = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
-        return "".join(difflib.unified_diff(before, after, "before", "after", n=2))
-
-
 def text(house: House, plan_id: str) -> str:
     """Gives the plan as a plan file to be edited: each task with its key, by which it stays the same task."""
     with house.database.read() as connection:
-        return _render(edit_rows.outline(connection, plans.get(connection, plan_id)))
+        return rendered(edit_rows.outline(connection, plans.get(connection, plan_id)))
 
 
 def history(house: House, plan_id: str, *, limit: int = 50, cursor: str = "") -> Page[Iteration]:
@@ -61,7 +41,7 @@ def apply_file(
     """Makes the plan what `file` says. With `since`, the text that was edited, only if nobody changed it meanwhile."""
 
     def make(now: Outline) -> tuple[PlanFile, Mapping[str, str]]:
-        if since is not None and _render(now) != since:
+        if since is not None and rendered(now) != since:
             raise IllegalState(
                 f"P{now.plan.number} was changed by somebody else meanwhile",
                 hint=f"look: holdfast plan history P{now.plan.number}",
@@ -192,13 +172,8 @@ def revise(
     key of each task that gets a new one.
     """
 
-    def make(now: Outline) -> tuple[PlanFile, Mapping[str, str]]:
-        return parse(render(change(_file(now)), keys=True), source="plan"), renamed or {}
-
+    make = editing.changed(change, renamed or {})
     return _edit(house, plan_id, f"plan {kind}", make, base="", dry_run=dry_run, kind=kind, told=told)
-
-
-Make = Callable[[Outline], tuple[PlanFile, Mapping[str, str]]]
 
 
 def _change(
@@ -214,7 +189,7 @@ def _change(
     """Edits a plan by changing the values of its plan file; they are read again by the rules of a file."""
 
     def make(now: Outline) -> tuple[PlanFile, Mapping[str, str]]:
-        whole = values(_file(now))
+        whole = values(file_of(now))
         change(whole, now)
         return read_values(_without_none(whole)), renamed or {}
 
@@ -236,44 +211,12 @@ def _edit(
     if dry_run:
         with house.database.read() as connection:
             now = edit_rows.outline(connection, plans.get(connection, plan_id))
-            return _decided(now, make, commit)[0]
+            return editing.decided(now, make, commit)[0]
     with house.database.transaction() as connection:
-        now = edit_rows.outline(connection, plans.lock(connection, plan_id))
-        edited, then = _decided(now, make, commit)
-        told = {"by": by, **(told or {})}
-        return _written(connection, house, now, then, edited, kind, told) if edited.changes else edited
-
-
-def _decided(now: Outline, make: Make, base_commit: str) -> tuple[Edited, Outline]:
-    """Gives what an edit makes of the plan, or raises what keeps it from being made; nothing is written."""
-    file, renamed = make(now)
-    then = revised(now, file, ids=clock.new_id, base_commit=base_commit, renamed=renamed)
-    changed = changes(now, then)
-    check(now, then, changed)
-    return Edited(then.plan, changed, _render(now), _render(then), None), then
-
-
-def _written(
-    connection: Connection,
-    house: House,
-    now: Outline,
-    then: Outline,
-    edited: Edited,
-    kind: str,
-    told: Mapping[str, object],
-) -> Edited:
-    """Writes an edit with its events and its iteration, and lets the plan's driver see it, in one transaction."""
-    plan = edit_rows.apply(connection, now, then, edited.changes, actor=house.actor)
-    content = {
-        **told,
-        "before": edited.before,
-        "after": edited.after,
-        "changes": [asdict(change) for change in edited.changes],
-    }
-    iteration = iterations.add(connection, plan.id, kind, house.actor, content)
-    if plan.status in PLAN_EXECUTING:
-        house.engine.wake_plan(connection, plan.id, plan.run)
-    return replace(edited, plan=plan, iteration=iteration.number)
+        plan, given = plans.lock(connection, plan_id), {"by": by, **(told or {})}
+        return editing.write(
+            connection, plan, make, kind, given, actor=house.actor, wake=house.wake, base_commit=commit
+        )
 
 
 def _commit(house: House, plan_id: str, base: str) -> str:
@@ -285,14 +228,6 @@ def _commit(house: House, plan_id: str, base: str) -> str:
 def _task(house: House, task_id: str) -> Task:
     with house.database.read() as connection:
         return tasks.get(connection, task_id)
-
-
-def _file(now: Outline) -> PlanFile:
-    return from_domain(now.plan, now.phases, now.tasks)
-
-
-def _render(now: Outline) -> str:
-    return render(_file(now), keys=True)
 
 
 def _without_none(whole: Any) -> Any:

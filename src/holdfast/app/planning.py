@@ -25,10 +25,12 @@ from holdfast.domain.revisions import take_back
 from holdfast.domain.step import state
 from holdfast.domain.suggestions import Suggestion
 from holdfast.domain.transitions import PlanStatus
+from holdfast.engine import suggesting
 from holdfast.engine.pricing import price_table
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.planner import Context, Drafted, Drafter, Facts, ReviewType, draft_plan, review_plan
 from holdfast.planner.context import MAX_FILE_BYTES, choose, describe, words
+from holdfast.store import edits as edit_rows
 from holdfast.store import iterations, past, steps, tasks
 from holdfast.store import plans as plan_rows
 from holdfast.store import projects as project_rows
@@ -226,13 +228,13 @@ def apply(
     chosen = sorted(set(numbers))
     wanted = [suggestions.from_plain(stored[number - 1]) for number in chosen]
 
-    def change(file: PlanFile) -> PlanFile:
-        for each in wanted:
-            file = suggestions.apply(file, each)
-        return file
-
-    told = {"review": kept.number, "suggestions": chosen}
-    return edits.revise(house, plan_id, change, kind="apply", told=told, dry_run=dry_run)
+    told = {"by": "plan apply", "review": kept.number, "suggestions": chosen}
+    if dry_run:
+        with house.database.read() as connection:
+            return suggesting.tried(edit_rows.outline(connection, plan_rows.get(connection, plan_id)), wanted)
+    with house.database.transaction() as connection:
+        plan = plan_rows.lock(connection, plan_id)
+        return suggesting.carry_out(connection, plan, wanted, told, actor=house.actor, wake=house.wake)
 
 
 def _review(house: House, plan_id: str, iteration: int | None) -> Iteration:

@@ -23,6 +23,7 @@ from holdfast.engine import confine, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
+from holdfast.engine.inquiries import usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
@@ -278,7 +279,7 @@ def show(house: House, plan_id: str) -> PlanView:
             tasks=all_tasks,
             gates=tuple(approvals.list_(connection, plan_id=plan_id, status=ApprovalStatus.OPEN).items),
             steps=all_steps,
-            usage=steps.usage(connection, plan_id=plan_id, now=clock.now()),
+            usage=usage_of_plan(connection, plan_id),
             spent=spent(all_steps),
             critical_path=dependencies.critical_path(all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),

@@ -53,8 +53,8 @@ def ask(
         raise UsageError("the question is empty", hint='ask something: holdfast supervisor ask P1 "what is left?"')
     if len(question) > MAX_QUESTION:
         raise UsageError(f"the question is longer than {MAX_QUESTION:,} characters", hint="put the rest into a file")
-    project = _project(house, plan_id)
-    author = supervisor_of(house.settings, project, agent=agent, model=model)
+    plan, project = _here(house, plan_id)
+    author = supervisor_of(house.settings, project, plan, agent=agent, model=model)
     sandbox = str(confine.sandbox_of(house.settings, project).name)
     asked = Asked(question.strip(), question.strip(), author)
 
@@ -77,7 +77,7 @@ def resume(
     on_wait: Callable[[], None] = lambda: None,
 ) -> tuple[Answered, ...]:
     """Goes on with the questions to a plan's supervisor whose asking process died; gives what came of them."""
-    _project(house, plan_id)
+    _here(house, plan_id)
 
     async def work() -> list[Inquiry]:
         async with supervisor.held(house, plan_id, on_wait=on_wait):
@@ -86,11 +86,12 @@ def resume(
     return tuple(_answered(house, each) for each in asyncio.run(work()))
 
 
-def _project(house: House, plan_id: str) -> Project:
+def _here(house: House, plan_id: str) -> tuple[Plan, Project]:
     with house.database.read() as connection:
-        project = projects.get(connection, plans.get(connection, plan_id).project_id)
+        plan = plans.get(connection, plan_id)
+        project = projects.get(connection, plan.project_id)
     refuse_foreign(house, project)
-    return project
+    return plan, project
 
 
 def _begin(house: House, plan_id: str, asked: Asked, sandbox: str) -> Inquiry:

@@ -15,10 +15,11 @@ from holdfast.settings import Settings, settings
 from holdfast.store import Database
 
 if TYPE_CHECKING:
-    from holdfast.domain.plan import Project
+    from holdfast.domain.plan import Plan, Project
     from holdfast.engine.queues import Engine
     from holdfast.engine.workspace import Workspaces
     from holdfast.planner import Drafter
+    from holdfast.store import Connection
 
 
 @dataclass(slots=True)
@@ -40,6 +41,10 @@ class House:
 
             self._engine = Engine(self.database)
         return self._engine
+
+    def wake(self, connection: Connection, plan: Plan) -> None:
+        """Lets the driver of a plan look at the tables again, once the transaction has committed."""
+        self.engine.wake_plan(connection, plan.id, plan.run)
 
     @property
     def workspaces(self) -> Workspaces:

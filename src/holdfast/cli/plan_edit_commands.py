@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 )
 @click.option("--gate-order", default=None, metavar="ORDER", help="approve_then_review or review_then_approve.")
 @click.option("--review/--no-review", default=None, help="Whether its result is reviewed.")
+@click.option(
+    "--supervisor", default=None, metavar="MODE", help="What it does when a task has failed: off, suggest, replan."
+)
 @click.option("--verify", multiple=True, metavar="COMMAND", help="A check of the result; repeatable.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable.")
 @click.option("--base", default=None, metavar="REF", help="Where a draft starts from.")
-@unset_option("description", "gates", "gate_order", "review", "verify", "budget", "variables")
+@unset_option("description", "gates", "gate_order", "review", "supervisor", "verify", "budget", "variables")
 @dry_run_option
 def edit(
     session: Session,

@@ -33,6 +33,7 @@ _PHASE_FIELDS = ("position", "title", "mode", "pause_after", "when")
 _REVIEW_FIELDS = ("review", "review_agent", "review_rounds")
 _PLAN_FIELDS = (
     "title", "description", "gates", "gate_order", *_REVIEW_FIELDS, "verify", "budget", "variables", "permissions",
+    "supervisor", "supervisor_agent",
 )  # fmt: skip
 
 _NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})

@@ -32,6 +32,14 @@ class GateOrder(StrEnum):
     REVIEW_THEN_APPROVE = "review_then_approve"
 
 
+class SupervisorMode(StrEnum):
+    """What a plan's supervisor does when a task has failed for good: nothing, suggest changes, or make them."""
+
+    OFF = "off"
+    SUGGEST = "suggest"
+    REPLAN = "replan"
+
+
 class PauseMode(StrEnum):
     """How a plan stops: `drain` lets running tasks finish, `interrupt` stops them at once."""
 
@@ -72,7 +80,7 @@ class Plan:
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
     told to look again. `permissions` is what it says of them itself. `review_agent` empty = the one that does the work;
-    `review_rounds` = how often it reviews.
+    `review_rounds` = how often it reviews. `supervisor_agent` empty = the one that is set elsewhere.
     """
 
     id: str
@@ -104,6 +112,8 @@ class Plan:
     review_agent: str = ""
     review_rounds: int = REVIEW_ROUNDS
     permissions: Policy | None = None
+    supervisor: SupervisorMode = SupervisorMode.OFF
+    supervisor_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

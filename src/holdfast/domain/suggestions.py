@@ -8,9 +8,11 @@ from enum import StrEnum
 from typing import Any, assert_never, cast
 
 from holdfast.domain.budget import Budget
+from holdfast.domain.permissions import Policy, PolicyWord, Rule, Verdict
 from holdfast.domain.plan import PhaseMode
 from holdfast.domain.planfile.spec import PhaseSpec, PlanFile, TaskSpec
 from holdfast.domain.planfile.writing import render_phase, render_task
+from holdfast.domain.transitions import TaskStatus
 from holdfast.errors import IllegalState
 
 
@@ -20,6 +22,11 @@ class SuggestionKind(StrEnum):
     REORDER = "reorder"
     ADD_PHASE = "add_phase"
     BREAK_DOWN_TASK = "break_down_task"
+    RETRY_TASK = "retry_task"
+    SKIP_TASK = "skip_task"
+
+
+REOPENING = {SuggestionKind.RETRY_TASK: TaskStatus.PENDING, SuggestionKind.SKIP_TASK: TaskStatus.SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,9 @@ class Part:
 class Suggestion:
     """One change, with what it finds (`before`) and what it makes of it (`after`).
 
-    `target` is a phase's title (add_task, reorder), a task's key (modify_task, break_down_task), or the title of the
-    phase that a new one follows, empty for the first place (add_phase). `place` is the key of the task that a new one
+    `target` is a phase's title (add_task, reorder), the title of the phase that a new one follows, empty for the first
+    place (add_phase), or else a task's key. That of retry_task and skip_task has failed; what they do to it beside a
+    change of its words is for who carries them out (`REOPENING`). `place` is the key of the task that a new one
     follows in its phase, empty for the end.
     """
 
@@ -71,7 +79,12 @@ def apply(plan: PlanFile, suggestion: Suggestion) -> PlanFile:
     match suggestion.kind:
         case SuggestionKind.ADD_TASK:
             return _add_task(plan, suggestion)
-        case SuggestionKind.MODIFY_TASK | SuggestionKind.BREAK_DOWN_TASK:
+        case (
+            SuggestionKind.MODIFY_TASK
+            | SuggestionKind.BREAK_DOWN_TASK
+            | SuggestionKind.RETRY_TASK
+            | SuggestionKind.SKIP_TASK
+        ):
             return _replace_task(plan, suggestion)
         case SuggestionKind.REORDER:
             return _reorder(plan, suggestion)
@@ -144,7 +157,7 @@ def _replace_task(plan: PlanFile, suggestion: Suggestion) -> PlanFile:
     _refuse_taken(plan, new, but=suggestion.target)
     tasks = plan.phases[found.phase].tasks
     changed = _with_tasks(plan, found.phase, [*tasks[: found.place], *new, *tasks[found.place + 1 :]])
-    if suggestion.kind is SuggestionKind.MODIFY_TASK:
+    if suggestion.kind is not SuggestionKind.BREAK_DOWN_TASK:
         return changed
     needed = {key for task in new for key in task.depends_on}
     return _redirected(changed, suggestion.target, tuple(task.key for task in new if task.key not in needed))
@@ -226,11 +239,17 @@ def _phase(values: Mapping[str, Any]) -> PhaseSpec:
     return PhaseSpec(**made)
 
 
+def _policy(values: Mapping[str, Any]) -> Policy:
+    rules = tuple(Rule(**{**each, "verdict": Verdict(each["verdict"])}) for each in values["rules"])
+    return Policy(rules, None if values["otherwise"] is None else PolicyWord(values["otherwise"]))
+
+
 def _task(values: Mapping[str, Any]) -> TaskSpec:
     made: dict[str, Any] = {
         **values,
         "depends_on": tuple(values["depends_on"]),
         "verify": tuple(values["verify"]),
         "budget": Budget(**values["budget"]),
+        "permissions": None if values["permissions"] is None else _policy(values["permissions"]),
     }
     return TaskSpec(**made)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from holdfast.domain.conversation import Message, ToolUsed
 from holdfast.domain.plan import Phase, Plan
-from holdfast.domain.prompt import quoted, record, shortened
+from holdfast.domain.prompt import REPORT_CHARACTERS, quoted, record, shortened
 from holdfast.domain.task import Task
 from holdfast.domain.token import Tool
 
@@ -94,3 +94,19 @@ def is_own_tool(call: ToolUsed) -> bool:
     title = (call.title or "").lower()
     server = str((call.input or {}).get("server", "")).lower()
     return SERVER in (title if SERVER in title else server) and any(tool in title for tool in Tool)
+
+
+def what_now(failed: Sequence[Task]) -> str:
+    """Gives the question about tasks that failed for good, as the conversation shows it."""
+    named = ", ".join(f"T{task.number} {task.key}" for task in failed)
+    return f"{named} failed for good. What shall be done?"
+
+
+def failure(task: Task, said: str) -> str:
+    """Gives what is known of a task that failed for good; `said` is what its agent said last."""
+    lines = [f"The task `{task.key}` (T{task.number}, {task.title}) failed in attempt {task.attempt}: {task.failure}."]
+    if task.error.strip():
+        lines.append(quoted(shortened(task.error.strip(), REPORT_CHARACTERS)))
+    if said:
+        lines += ["Its agent said at the end:", quoted(shortened(said, REPORT_CHARACTERS))]
+    return "\n".join(lines)

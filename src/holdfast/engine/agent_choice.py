@@ -54,14 +54,14 @@ def installed_agent(settings: Settings, name: str) -> AgentSpec:
     return spec
 
 
-def supervisor_of(settings: Settings, project: Project, *, agent: str = "", model: str = "") -> str:
-    """Gives who answers for a plan, as "agent:NAME" or the name of a model: who is given, else who is set.
+def supervisor_of(settings: Settings, project: Project, plan: Plan, *, agent: str = "", model: str = "") -> str:
+    """Gives who answers for a plan, "agent:NAME" or a model's name: who is given, else the plan's own, else who is set.
 
     Raises `Unavailable` where none is named, or the agent is not installed.
     """
     if model:
         return model
-    chosen = agent or settings.supervisor_agent
+    chosen = agent or plan.supervisor_agent or settings.supervisor_agent
     if not chosen and settings.planner_model:
         return settings.planner_model
     chosen = chosen or str(project.settings.get("agent", "")) or settings.agent

@@ -13,6 +13,7 @@ from datetime import timedelta
 from holdfast import clock
 from holdfast.domain.budget import Budget, reached
 from holdfast.domain.plan import PauseMode, Plan
+from holdfast.engine import inquiries
 from holdfast.engine.requests import begin_requests
 from holdfast.engine.runtime import LOG, Runtime, persistent
 from holdfast.errors import InfraError
@@ -82,7 +83,7 @@ def must_stop(connection: Connection, plan: Plan, task_id: str) -> bool:
         return True
     if task_id == plan.id:
         return False  # the plan's own checks: its budget is for its steps
-    if plan.budget != Budget() and reached(plan.budget, steps.usage(connection, plan_id=plan.id, now=clock.now())):
+    if plan.budget != Budget() and reached(plan.budget, inquiries.usage_of_plan(connection, plan.id)):
         return True
     budget = tasks.get(connection, task_id).budget
     return budget != Budget() and bool(reached(budget, steps.usage(connection, task_id=task_id, now=clock.now())))

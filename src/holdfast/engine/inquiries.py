@@ -13,11 +13,22 @@ from datetime import datetime
 from typing import Any, cast
 
 from holdfast import clock
+from holdfast.domain.budget import Usage
 from holdfast.domain.conversation import Conversation, Message, MessageRole, TokenUsage
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.engine.parts import Parts
-from holdfast.store import Blob, Connection, Operation, OperationStatus, conversations, events, messages, operations
+from holdfast.store import (
+    Blob,
+    Connection,
+    Operation,
+    OperationStatus,
+    conversations,
+    events,
+    messages,
+    operations,
+    steps,
+)
 
 KIND = "inquiry"
 _MESSAGES = uuid.UUID("4d0a3f5e-9a56-5c1b-8a0c-6b8f1e2d7c90")
@@ -122,6 +133,14 @@ def _session_to_load(connection: Connection, plan_id: str, asked: Asked) -> str:
 def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
     """Gives what a plan's supervisor was asked, oldest first."""
     return tuple(_inquiry(each) for each in operations.of_kind(connection, plan_id, KIND))
+
+
+def usage_of_plan(connection: Connection, plan_id: str) -> Usage:
+    """Gives what a plan has used up to now: its steps, and the answers of its supervisor that have ended."""
+    used = steps.usage(connection, plan_id=plan_id, now=clock.now())
+    for each in of_plan(connection, plan_id):
+        used += Usage(tokens=each.progress.used.total_tokens, cost_usd=each.progress.used.cost_usd or 0.0)
+    return used
 
 
 def note(connection: Connection, inquiry: Inquiry, **known: Any) -> Inquiry:

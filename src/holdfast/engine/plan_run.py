@@ -32,7 +32,7 @@ from holdfast.domain.transitions import (
     PlanStatus,
     TaskStatus,
 )
-from holdfast.engine import merge, plan_review, plan_verify, task_run
+from holdfast.engine import inquiries, merge, plan_review, plan_verify, replanning, task_run
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.plan_stages import enter
@@ -53,6 +53,7 @@ class Turn(TypedDict):
 
     ended: bool
     verify: bool
+    supervise: bool
     wait_seconds: float
     start: list[tuple[str, int]]
 
@@ -67,6 +68,9 @@ async def run_plan(plan_id: str, run: int) -> None:
         if turn["verify"]:
             await DBOS.run_step_async({"name": "verify"}, _verify, plan_id, run)
             continue
+        if turn["supervise"]:
+            await DBOS.run_step_async({"name": "supervise"}, _supervise, plan_id, run)
+            continue
         await DBOS.recv_async(WAKE, timeout_seconds=turn["wait_seconds"])
     await DBOS.run_step_async({"name": "hand_over"}, _hand_over, plan_id, run)
 
@@ -79,7 +83,7 @@ async def _turn(plan_id: str, run: int) -> Turn:
         while True:
             drivers.quiet(bell)
             turn = await _take_one(plan_id, run)
-            if turn["ended"] or turn["verify"] or drivers.leave(plan_id):
+            if turn["ended"] or turn["verify"] or turn["supervise"] or drivers.leave(plan_id):
                 return turn
             with suppress(TimeoutError):
                 await asyncio.wait_for(bell.sound.wait(), turn["wait_seconds"])
@@ -92,7 +96,7 @@ async def _take_one(plan_id: str, run: int) -> Turn:
     turn = taken["value"]
     if turn is None:
         await in_thread(fail, current(), plan_id, run, taken["error"])
-        return {"ended": True, "verify": False, "wait_seconds": 0.0, "start": []}
+        return {"ended": True, "verify": False, "supervise": False, "wait_seconds": 0.0, "start": []}
     for task_id, task_run_number in turn["start"]:
         current().drivers.expect(plan_id, task_id)
         # In a context of its own: what is started here is nobody's child, and finds its place by its id.
@@ -105,6 +109,12 @@ async def _verify(plan_id: str, run: int) -> None:
     verified = await attempted(plan_verify.verify(current(), plan_id, run))
     if verified["error"]:
         await in_thread(fail, current(), plan_id, run, verified["error"])
+
+
+async def _supervise(plan_id: str, run: int) -> None:
+    considered = await attempted(replanning.consider(current(), plan_id, run))
+    if considered["error"]:
+        await in_thread(fail, current(), plan_id, run, considered["error"])
 
 
 def fail(runtime: Runtime, plan_id: str, run: int, error: str) -> None:
@@ -152,7 +162,7 @@ def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
             seen = look(connection, plan_id)
         if seen.plan.run != run or seen.plan.status not in PLAN_EXECUTING:
             settle_down(runtime, seen)
-            return {"ended": True, "verify": False, "wait_seconds": 0.0, "start": []}
+            return {"ended": True, "verify": False, "supervise": False, "wait_seconds": 0.0, "start": []}
         runtime.drivers.look(plan_id, seen.plan.wakes)
         prepare_plan(runtime, seen)
         if seen.apart and merge.merge_next(runtime, seen.project, seen.apart):
@@ -186,10 +196,20 @@ def prepare_plan(runtime: Runtime, seen: Look) -> None:
 
 
 def waiting(
-    seconds: float = LONGEST_WAIT_SECONDS, *, verify: bool = False, start: list[tuple[str, int]] | None = None
+    seconds: float = LONGEST_WAIT_SECONDS,
+    *,
+    verify: bool = False,
+    supervise: bool = False,
+    start: list[tuple[str, int]] | None = None,
 ) -> Turn:
     wait_seconds = max(0.0, min(seconds, LONGEST_WAIT_SECONDS))
-    return {"ended": False, "verify": verify, "wait_seconds": wait_seconds, "start": start or []}
+    return {
+        "ended": False,
+        "verify": verify,
+        "supervise": supervise,
+        "wait_seconds": wait_seconds,
+        "start": start or [],
+    }
 
 
 def go_on(runtime: Runtime, seen: Look) -> Turn | None:
@@ -228,7 +248,7 @@ def load_state(connection: Connection, plan: Plan) -> readiness.PlanState:
         plan=plan,
         phases=plans.phases_of(connection, plan.id),
         tasks=all_tasks,
-        usage=steps.usage(connection, plan_id=plan.id, now=now) if plan.budget != Budget() else Usage(),
+        usage=inquiries.usage_of_plan(connection, plan.id) if plan.budget != Budget() else Usage(),
         task_usage={task_id: steps.usage(connection, task_id=task_id, now=now) for task_id in budgeted},
     )
 
@@ -290,6 +310,8 @@ def implement(runtime: Runtime, plan: Plan) -> Turn | None:
             failpoint("engine.review.back")
             return None
         actions = current_actions(runtime, state)
+        if replanning.is_due(connection, runtime.settings.supervisor_replans, locked, state.tasks, actions):
+            return waiting(supervise=True)
         for action in actions:
             apply(connection, runtime, locked, state, action)
         turn = turn_after(connection, runtime, locked, state, actions)
@@ -367,6 +389,8 @@ def apply(
         case readiness.QueueTask(task_id):
             queue_task(connection, runtime, next(task for task in state.tasks if task.id == task_id))
         case readiness.PausePlan(reason, message):
+            if reason is PauseReason.TASK_FAILED:
+                message += replanning.told(connection, plan, state.tasks, action)
             pause_in(connection, runtime, plan, reason, message)
         case readiness.Wait() | readiness.FinishImplementation():
             pass

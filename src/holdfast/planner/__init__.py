@@ -3,8 +3,8 @@
 What it promises to the rooms above it:
 
 - `draft_plan(drafter, request, context)` gives a `PlanFile` that has passed every rule of plan files, or raises one
-  error; `review_plan(drafter, …)` gives suggestions that each fit the plan they are made for; `answer_question` gives
-  an answer in words. Nothing is stored here.
+  error; `review_plan(drafter, …)` gives suggestions that each fit the plan they are made for, `rescue_plan`
+  such for a plan whose tasks failed, `answer_question` an answer in words. Nothing is stored here.
 - A `Drafter` is one conversation with whoever writes: `ModelDrafter` (any provider that pydantic-ai knows), or what a
   caller makes of an agent, which is told the schema by `with_schema`. It may answer in JSON alone or within prose;
   one that does not fit is sent back with all that is wrong with it, at most twice.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from holdfast.planner.generate import draft_plan
     from holdfast.planner.model import ModelDrafter
     from holdfast.planner.prompts import with_schema
-    from holdfast.planner.review import ReviewType, review_plan
+    from holdfast.planner.review import ReviewType, rescue_plan, review_plan
 
 _HOMES = {
     "Answer": "holdfast.planner.drafting",
@@ -43,6 +43,7 @@ _HOMES = {
     "ReviewType": "holdfast.planner.review",
     "draft_plan": "holdfast.planner.generate",
     "answer_question": "holdfast.planner.answering",
+    "rescue_plan": "holdfast.planner.review",
     "review_plan": "holdfast.planner.review",
     "with_schema": "holdfast.planner.prompts",
 }
@@ -57,6 +58,7 @@ __all__ = [
     "ReviewType",
     "answer_question",
     "draft_plan",
+    "rescue_plan",
     "review_plan",
     "with_schema",
 ]

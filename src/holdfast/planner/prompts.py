@@ -56,6 +56,20 @@ def review_prompt(plan: str, review_type: str, about: str, context: Context) -> 
     )
 
 
+def rescue_prompt(plan: str, failures: str) -> str:
+    """Gives the prompt that asks what shall become of a plan whose tasks have failed for good."""
+    return (
+        "Tasks of the plan have failed for good: all their attempts are used up, and the plan stands still. Find out "
+        "why, and suggest what shall be done so that the plan reaches its aim.\n\n"
+        f"{_RULES}\n\n{_DATA}\n\nThe plan as it is, with line numbers:\n\nBEGIN plan\n{plan}\nEND plan\n\n"
+        f"What failed:\n\nBEGIN failures\n{failures}\nEND failures\n\n"
+        "The plan goes on only if each failed task is tried again (retry_task, with `changes` where its words or "
+        "checks were the reason) or left out (skip_task). Beside that, change or add what has not begun; what has "
+        "begun stays. All suggestions have to make sense together. Where only a person can help, answer with an empty "
+        f"list. Only suggest: change nothing by your tools. Keys of tasks cannot be changed.\n\n{_ANSWER}"
+    )
+
+
 _ANSWER = "Answer with one JSON object of the schema that you were given, by calling the tool where there is one."
 
 

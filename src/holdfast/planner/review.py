@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TypeVar
@@ -10,11 +10,11 @@ from typing import TypeVar
 from holdfast.domain import suggestions
 from holdfast.domain.planfile import PhaseSpec, PlanFile, TaskSpec, render
 from holdfast.domain.suggestions import Part, Suggestion, SuggestionKind
-from holdfast.errors import IllegalState
+from holdfast.errors import UserError
 from holdfast.planner.context import Context
 from holdfast.planner.drafting import Drafted, Drafter, Unusable, draft, numbered
 from holdfast.planner.generate import checked
-from holdfast.planner.prompts import review_prompt
+from holdfast.planner.prompts import rescue_prompt, review_prompt
 from holdfast.planner.shapes import DraftReview, DraftSuggestion, DraftTask
 
 Thing = TypeVar("Thing")
@@ -40,7 +40,29 @@ async def review_plan(
     return await draft(drafter, prompt, DraftReview, lambda shape: _fitting(plan, shape.suggestions), what="review")
 
 
-def _fitting(plan: PlanFile, drafts: Sequence[DraftSuggestion]) -> tuple[Suggestion, ...]:
+Fits = Callable[[Sequence[Suggestion]], object]
+
+
+async def rescue_plan(drafter: Drafter, plan: PlanFile, failures: str, fits: Fits) -> Drafted[tuple[Suggestion, ...]]:
+    """Gives suggestions for a plan of which tasks have failed for good: what to try again, leave out, add or change.
+
+    `failures` says which failed and why. `fits` raises `IllegalState` for suggestions that could not be carried out
+    now, by themselves or all together. Errors are those of `draft_plan`.
+    """
+
+    def check(shape: DraftReview) -> tuple[Suggestion, ...]:
+        found = _fitting(plan, shape.suggestions, fits)
+        try:
+            fits(found)
+        except (UserError, Unusable) as error:
+            raise Unusable(f"All of it together cannot be carried out: {error}") from error
+        return found
+
+    prompt = rescue_prompt(numbered(render(plan, keys=True)), failures)
+    return await draft(drafter, prompt, DraftReview, check, what="suggestion")
+
+
+def _fitting(plan: PlanFile, drafts: Sequence[DraftSuggestion], fits: Fits | None = None) -> tuple[Suggestion, ...]:
     """Gives the suggestions; raises `Unusable` with what is wrong with each that does not fit."""
     found: list[Suggestion] = []
     problems: list[str] = []
@@ -49,7 +71,11 @@ def _fitting(plan: PlanFile, drafts: Sequence[DraftSuggestion]) -> tuple[Suggest
         try:
             suggestion = _suggestion(plan, each)
             checked(suggestions.apply(plan, suggestion), agents)
-        except (Unusable, IllegalState) as error:
+            if fits is not None:
+                fits((suggestion,))
+            elif suggestion.kind in suggestions.REOPENING:
+                raise Unusable("no task has failed")
+        except (Unusable, UserError) as error:
             problems.append(f"- suggestion {number} ({each.kind} {each.target!r}): {error}")
         else:
             found.append(suggestion)
@@ -83,6 +109,12 @@ def _parts(plan: PlanFile, draft: DraftSuggestion) -> tuple[Part, Part]:
             if len(draft.parts) < 2:
                 raise Unusable("`parts` needs at least two tasks")
             return Part(tasks=(task,)), Part(tasks=_broken_down(task, draft.parts))
+        case SuggestionKind.RETRY_TASK:
+            task = _task(plan, draft.target)
+            return Part(tasks=(task,)), Part(tasks=(_changed(task, draft) if draft.changes else task,))
+        case SuggestionKind.SKIP_TASK:
+            task = _task(plan, draft.target)
+            return Part(tasks=(task,)), Part(tasks=(task,))
 
 
 def _task(plan: PlanFile, key: str) -> TaskSpec:

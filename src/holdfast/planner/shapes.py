@@ -87,13 +87,14 @@ class DraftSuggestion(_Shape):
 
     kind: SuggestionKind
     target: str = Field(
-        description="add_task, reorder: the title of the phase. modify_task, break_down_task: the key of the task. "
+        description="add_task, reorder: the title of the phase. modify_task, break_down_task, retry_task, skip_task: "
+        "the key of the task; the last two only for one that has failed. "
         "add_phase: the title of the phase it comes after, empty for the first place."
     )
     reasoning: str = Field(description="Why, in a sentence or two that a person can decide by.")
     task: DraftTask | None = Field(None, description="add_task: the new task.")
     after: str = Field("", description="add_task: the key of the task it comes after in its phase; empty for the end.")
-    changes: TaskChanges | None = Field(None, description="modify_task: what changes about it.")
+    changes: TaskChanges | None = Field(None, description="modify_task, retry_task: what changes about it.")
     order: list[str] = Field([], description="reorder: the keys of all tasks of the phase in their new order.")
     phase: DraftPhase | None = Field(None, description="add_phase: the new phase with its tasks.")
     parts: list[DraftTask] = Field([], description="break_down_task: the smaller tasks that take its place.")

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.conversation import MessageRole, SnapshotKind
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode
+from holdfast.domain.plan import ApprovalKind, GateName, GateOrder, PauseMode, PhaseMode, SupervisorMode
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.token import TokenScope
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus, TaskStatus
@@ -169,6 +169,8 @@ plans = Table(
     _flag("review"),
     _text("review_agent", ""),
     _count("review_rounds", 2),
+    Column("supervisor", Choice(SupervisorMode), nullable=False, server_default="off"),
+    _text("supervisor_agent", ""),
     Column("verify", Names, nullable=False),
     *_budget(),
     Column("permissions", Permissions),
@@ -185,6 +187,7 @@ plans = Table(
     _one_of("pause_reason", PauseReason),
     _one_of("stop", PauseMode),
     _one_of("gate_order", GateOrder),
+    _one_of("supervisor", SupervisorMode),
     CheckConstraint("pause_reason IS NULL OR status = 'paused'", name="reason_only_when_paused"),
     UniqueConstraint("number"),
     UniqueConstraint("project_id", "slug"),

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from holdfast.domain import variables
 from holdfast.domain.budget import Budget
-from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode, SupervisorMode
 from holdfast.domain.planfile.document import Mapping, Node, Place, Problem, Scalar, named
 from holdfast.domain.planfile.fields import Fields
 from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
 from holdfast.domain.words import did_you_mean, slug
 
 PLAN_KEYS = (
-    "title", "description", "slug", "base", "gates", "gate_order", "review", "verify", "budget", "variables",
-    "agent", "permissions", "defaults", "phases",
+    "title", "description", "slug", "base", "gates", "gate_order", "review", "supervisor", "verify", "budget",
+    "variables", "agent", "permissions", "defaults", "phases",
 )  # fmt: skip
 PHASE_KEYS = ("title", "mode", "pause_after", "when", "tasks")
 TASK_KEYS = (
@@ -25,6 +25,7 @@ TASK_KEYS = (
 )  # fmt: skip
 DEFAULT_KEYS = ("max_attempts", "timeout", "retryable")
 REVIEW_KEYS = ("agent", "rounds")
+SUPERVISOR_KEYS = ("agent", "after_failure")
 BUDGET_KEYS = ("max_seconds", "max_tokens", "max_cost_usd")
 ATTEMPTS = (1, 100)
 ROUNDS = (1, 20)
@@ -63,6 +64,7 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
     verify = fields.scalars("verify")
     phases = tuple(_phase(node, problems) for node in fields.nodes("phases", of="phase"))
     review, review_agent, review_rounds = _review(fields)
+    supervisor, supervisor_agent = _supervisor(fields)
     spec = PlanFile(
         title=title,
         description=fields.text("description"),
@@ -73,6 +75,8 @@ def read_plan(root: Mapping, problems: list[Problem]) -> ReadPlan:
         review=review,
         review_agent=review_agent,
         review_rounds=review_rounds,
+        supervisor=supervisor,
+        supervisor_agent=supervisor_agent,
         verify=tuple(command.value for command in verify),
         budget=_budget(fields),
         variables=_variables(fields),
@@ -91,6 +95,15 @@ def _review(fields: Fields) -> tuple[bool, str, int]:
         return fields.flag("review") or False, "", REVIEW_ROUNDS
     given = Fields.of(node, "review", REVIEW_KEYS, fields.problems)
     return True, given.line("agent"), given.whole_number("rounds", *ROUNDS) or REVIEW_ROUNDS
+
+
+def _supervisor(fields: Fields) -> tuple[SupervisorMode, str]:
+    """Reads `supervisor: suggest`, or `supervisor: {agent: NAME, after_failure: suggest}`: what it does, who it is."""
+    node = fields.values.get("supervisor")
+    if not isinstance(node, Mapping):
+        return fields.choice("supervisor", SupervisorMode) or SupervisorMode.OFF, ""
+    given = Fields.of(node, "supervisor", SUPERVISOR_KEYS, fields.problems)
+    return given.choice("after_failure", SupervisorMode) or SupervisorMode.OFF, given.line("agent")
 
 
 def _phase(node: Node, problems: list[Problem]) -> ReadPhase:

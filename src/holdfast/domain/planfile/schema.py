@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.domain.permissions import KINDS, PolicyWord, Verdict
-from holdfast.domain.plan import GateName, GateOrder, PhaseMode
+from holdfast.domain.plan import GateName, GateOrder, PhaseMode, SupervisorMode
 from holdfast.domain.planfile.fields import MAX_TITLE
 
 _SCALAR = ["string", "number", "boolean"]
@@ -27,6 +27,7 @@ _BUDGET = {
         "max_cost_usd": {"type": "number", "exclusiveMinimum": 0},
     },
 }
+_SUPERVISOR = {"enum": [str(each) for each in SupervisorMode]}
 _WORD = {"enum": [str(each) for each in PolicyWord]}
 _RULE = {
     "type": "object",
@@ -95,6 +96,16 @@ def schema() -> dict[str, object]:
                 "type": ["boolean", "object"],
                 "additionalProperties": False,
                 "properties": {"agent": {"type": "string"}, "rounds": {"type": "integer", "minimum": 1, "maximum": 20}},
+            },
+            "supervisor": {
+                "anyOf": [
+                    _SUPERVISOR,
+                    {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {"agent": {"type": "string"}, "after_failure": _SUPERVISOR},
+                    },
+                ]
             },
             "verify": _COMMANDS,
             "budget": _BUDGET,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
-from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateName, GateOrder, PhaseMode, SupervisorMode
 
 MAX_ATTEMPTS = 3
 
@@ -70,6 +70,8 @@ class PlanFile:
     review: bool = False
     review_agent: str = ""
     review_rounds: int = REVIEW_ROUNDS
+    supervisor: SupervisorMode = SupervisorMode.OFF
+    supervisor_agent: str = ""
     verify: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     variables: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
-from holdfast.domain.plan import REVIEW_ROUNDS, GateOrder, PhaseMode
+from holdfast.domain.plan import REVIEW_ROUNDS, GateOrder, PhaseMode, SupervisorMode
 from holdfast.domain.planfile.spec import Defaults, PhaseSpec, PlanFile, TaskSpec
 from holdfast.domain.words import slug
 
@@ -52,6 +52,7 @@ def _plan(plan: PlanFile, keys: bool) -> Iterator[str]:
     if plan.gate_order is not GateOrder.APPROVE_THEN_REVIEW:
         yield f"gate_order: {plan.gate_order}"
     yield from _review(plan)
+    yield from _supervisor(plan)
     yield from _texts("verify", plan.verify)
     yield from _budget(plan.budget)
     if plan.variables:
@@ -72,6 +73,13 @@ def _review(plan: PlanFile) -> Iterator[str]:
         told["rounds"] = plan.review_rounds
     if plan.review:
         yield f"review: {flow(told) if told else 'true'}"
+
+
+def _supervisor(plan: PlanFile) -> Iterator[str]:
+    if plan.supervisor_agent:
+        yield f"supervisor: {flow({'agent': plan.supervisor_agent, 'after_failure': str(plan.supervisor)})}"
+    elif plan.supervisor is not SupervisorMode.OFF:
+        yield f"supervisor: {plan.supervisor}"
 
 
 def _phase(phase: PhaseSpec, keys: bool) -> Iterator[str]:

@@ -102,6 +102,8 @@ def _tables() -> None:
         sa.Column("review", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("review_agent", sa.Text(), server_default="", nullable=False),
         sa.Column("review_rounds", sa.Integer(), server_default="2", nullable=False),
+        sa.Column("supervisor", sa.String(), server_default="off", nullable=False),
+        sa.Column("supervisor_agent", sa.Text(), server_default="", nullable=False),
         sa.Column("verify", Json(), nullable=False),
         sa.Column("max_seconds", sa.Float(), nullable=True),
         sa.Column("max_tokens", sa.BigInteger(), nullable=True),
@@ -117,6 +119,7 @@ def _tables() -> None:
         sa.CheckConstraint(
             "gate_order IN ('approve_then_review', 'review_then_approve')", name=op.f("ck_plans_gate_order")
         ),
+        sa.CheckConstraint("supervisor IN ('off', 'suggest', 'replan')", name=op.f("ck_plans_supervisor")),
         sa.CheckConstraint(
             "pause_reason IN ('user', 'phase_complete', 'approval', 'task_failed', 'interrupted', 'rollback', 'budget', 'deadlock')",
             name=op.f("ck_plans_pause_reason"),
