@@ -7,6 +7,7 @@
     edits.py      change a plan that exists: its fields, phases and tasks
     planning.py   generate, review, apply, revert, estimate
     targets.py    the checkpoint that a person names
+    supervisor.py ask a plan's supervisor, go on with what was cut off
     tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
     approvals.py  the gates and their decisions; the questions of agents
     tokens.py     make, revoke, and what the bearer of one reaches

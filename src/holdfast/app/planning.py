@@ -15,6 +15,7 @@ from typing import Any, cast
 from holdfast import clock
 from holdfast.app import edits, plans, projects
 from holdfast.app.edits import Edited
+from holdfast.app.plans import Drafting
 from holdfast.app.wire import House
 from holdfast.domain import prices, suggestions
 from holdfast.domain.conversation import TokenUsage
@@ -25,7 +26,7 @@ from holdfast.domain.revisions import take_back
 from holdfast.domain.step import state
 from holdfast.domain.suggestions import Suggestion
 from holdfast.domain.transitions import PlanStatus
-from holdfast.engine import suggesting
+from holdfast.engine import inquiries, suggesting
 from holdfast.engine.pricing import price_table
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.planner import Context, Drafted, Drafter, Facts, ReviewType, draft_plan, review_plan
@@ -110,7 +111,8 @@ def generate(
     text = render(file)
     cost = _cost(house, drafted)
     told = {"request": request, "plan": text, **_told(drafted, cost, context)}
-    plan = None if dry_run else plans.create(house, project, file, base=commit, drafted=told)
+    drafting = Drafting(request, text, replace(drafted.usage, cost_usd=cost), told)
+    plan = None if dry_run else plans.create(house, project, file, base=commit, drafted=drafting)
     return Draft(plan, file, text, drafted.author, drafted.answers, drafted.usage, cost, context.files, context.cut)
 
 
@@ -192,6 +194,9 @@ def review(
     with house.database.transaction() as connection:
         plan = plan_rows.lock(connection, plan_id)
         kept = iterations.add(connection, plan_id, "review", house.actor, content)
+        asked = f"Review {about}: {str(review_type).replace('_', ' ')}."
+        used = replace(drafted.usage, cost_usd=cost)
+        inquiries.keep_exchange(connection, house, plan, asked, suggestions.listed(drafted.result), used)
     return Review(plan, kept.number, review_type, drafted.result, drafted.author, drafted.usage, cost, context.cut)
 
 

@@ -13,6 +13,7 @@ from holdfast.app.tasks import compare
 from holdfast.app.wire import House
 from holdfast.domain import dependencies, readiness
 from holdfast.domain.budget import Budget, Usage
+from holdfast.domain.conversation import TokenUsage
 from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
 from holdfast.domain.step import Step
@@ -23,7 +24,7 @@ from holdfast.engine import confine, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
-from holdfast.engine.inquiries import usage_of_plan
+from holdfast.engine.inquiries import keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
@@ -44,6 +45,16 @@ class PlanView:
     spent: Spent
     critical_path: tuple[str, ...]
     groups: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """How a planner came to a plan: what it was asked and what it answered, and what an iteration keeps of it."""
+
+    request: str
+    answer: str
+    used: TokenUsage
+    told: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +102,12 @@ def create(
     base: str = "",
     variables: Mapping[str, str] | None = None,
     to_run: bool = False,
-    drafted: Mapping[str, object] | None = None,
+    drafted: Drafting | None = None,
 ) -> Plan:
     """Stores a plan as a draft; its base commit is fixed now, its branch is made when it runs.
 
     With `to_run` it is refused, and nothing stored, if it cannot be executed as it is. `drafted` tells how the planner
-    came to it; it becomes the plan's first iteration.
+    came to it; it becomes the plan's first iteration, and the beginning of its conversation.
     """
     plan, phases, new_tasks = _rows(project, file, base, variables or {})
     if to_run:
@@ -105,7 +116,8 @@ def create(
     with house.database.transaction() as connection:
         stored, _, _ = plans.add(connection, plan, phases, new_tasks, actor=house.actor)
         if drafted is not None:
-            iterations.add(connection, stored.id, "generate", house.actor, drafted)
+            iterations.add(connection, stored.id, "generate", house.actor, drafted.told)
+            keep_exchange(connection, house, stored, drafted.request, drafted.answer, drafted.used)
     return stored
 
 

@@ -145,10 +145,19 @@ def _plan(subtype: str, data: Mapping[str, object]) -> str:
             return f"pause requested ({data.get('mode', '')})"
         case "progress":
             return _progress(data)
+        case "supervised" | "replanned":
+            return _supervised(subtype, data)
         case "merged":
             return f"result written to the branch {data.get('branch', '')}"
         case _:
             return subtype.replace("_", " ") + _because(data, "error") + _fields(data)
+
+
+def _supervised(subtype: str, data: Mapping[str, object]) -> str:
+    if data.get("error"):
+        return f"the supervisor could not help{_because(data, 'error')}"
+    did = "changed the plan" if subtype == "replanned" else "made its suggestions"
+    return f"the supervisor {did} (iteration {data.get('review', '?')})"
 
 
 def _progress(data: Mapping[str, object]) -> str:

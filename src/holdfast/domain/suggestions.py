@@ -200,6 +200,12 @@ def _add_phase(plan: PlanFile, suggestion: Suggestion) -> PlanFile:
     return replace(plan, phases=(*plan.phases[: after + 1], new, *plan.phases[after + 1 :]))
 
 
+def listed(found: Sequence[Suggestion]) -> str:
+    """Gives suggestions as they are numbered, in a line each."""
+    lines = (f"{number}. {each.kind} {each.target}: {each.reasoning}" for number, each in enumerate(found, 1))
+    return "\n".join(lines) or "Nothing is suggested."
+
+
 def fragment(part: Part) -> str:
     """Gives a part as plan files write it, for people to read; empty if there is nothing in it."""
     if part.order:

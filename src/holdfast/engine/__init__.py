@@ -11,7 +11,12 @@ records it, fenced by the task's claim.
     driving.py    starts the next driver of a plan
     plan_run.py   the driver of one plan: walks the stages, starts tasks, merges, pauses, completes
     task_run.py   one run of one attempt of a task: prepare, execute, seal
-    agent_tools.py   gives the agent of a task the tools of Holdfast, through its sandbox
+    agent_tools.py   gives an agent the tools of Holdfast, through its sandbox
+    parts.py      what work outside of a task needs of its process
+    inquiries.py  what a plan's supervisor is asked, and how far that has come
+    supervisor.py holds the session in which a plan's supervisor answers
+    replanning.py asks it what to do when tasks have failed
+    editing.py, suggesting.py   edits of plans and suggestions, as rows
     control.py    carries stop requests and reached budgets to what runs in this worker
     requests.py   checkpoints that a command asks for while a worker has the worktree
     recovery.py   takes over the work of dead workers and restarts what has no live workflow

@@ -177,6 +177,14 @@ def append(
     _tell(connection, parts, plan, subtype, {"count": len(new), "last": new[-1].id, **(data or {})})
 
 
+def keep_exchange(
+    connection: Connection, parts: Parts, plan: Plan, question: str, answer: str, used: TokenUsage
+) -> None:
+    """Stores what was asked and answered elsewhere in the plan's conversation, so that its supervisor knows of it."""
+    asked = spoken(plan.id, clock.new_id(), MessageRole.USER, question)
+    append(connection, parts, plan, (asked, spoken(plan.id, clock.new_id(), MessageRole.ASSISTANT, answer, used=used)))
+
+
 def spoken(
     plan_id: str,
     id: str,

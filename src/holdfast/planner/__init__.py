@@ -14,6 +14,7 @@ What it promises to the rooms above it:
     drafting.py   ask, check, send back
     prompts.py    what a drafter is asked
     context.py    what a drafter is told of the project
+    answering.py  a question in words, and its answer
     model.py      a drafter behind a model's API
 
 All of it that waits for a drafter is async. pydantic-ai is loaded when a model is first asked, not before.
