@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "undo": (f"{_AT}rewind_commands", "Take back the last rewind, rollback or edit."),
     "redo": (f"{_AT}rewind_commands", "Put again what was undone last."),
     "operations": (f"{_AT}rewind_commands", "List what can be undone, newest first."),
+    "log": (f"{_AT}timeline_commands", "Print the whole record of a plan as one JSON document: its audit trail."),
     "approvals": (
         f"{_AT}approval_commands",
         "List the gates where a person decides, or show one with all that it asks for.",

@@ -73,7 +73,7 @@ def _states_follow_history(connection: Connection) -> list[Problem]:
     )
     for type_, subject, table, initial in told:
         replayed: dict[str, str] = {}
-        query = select(subject, events.c.data).where(events.c.type == type_).order_by(events.c.tx, events.c.id)
+        query = select(subject, events.c.data).where(events.c.type == type_).order_by(events.c.id)
         for row_id, data in connection.execute(query.where(events.c.subtype != "stage")):
             if "from" not in data:
                 continue

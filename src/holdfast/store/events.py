@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Text, and_, cast, func, or_, select
+from sqlalchemy import BigInteger, Connection, Text, cast, func, literal, select, tuple_, type_coerce
 
 from holdfast import clock
-from holdfast.domain.history import Event, EventType
-from holdfast.store.paging import Page, Query, before, limited, page
+from holdfast.domain.history import ROLES, Event, EventType
+from holdfast.errors import UsageError
+from holdfast.store.columns import Moment
+from holdfast.store.paging import STREAMED, AnyRow, Page, Query, key_number, limited, page
 from holdfast.store.rows import entity
 from holdfast.store.tables import LOCAL_OWNER, events
 
@@ -48,6 +50,10 @@ def add(
     return connection.execute(_INSERT, values).scalar_one()
 
 
+# The columns that filter a page, the one that most likely leaves the fewest events first.
+_FILTERS = ("task_id", "phase_id", "step_id", "plan_id", "subtype", "actor", "type", "project_id", "owner_id")
+
+
 def list_(
     connection: Connection,
     *,
@@ -68,12 +74,16 @@ def list_(
 ) -> Page[Event]:
     """Gives a page of history, newest first; or, with `after`, what followed that event, oldest first.
 
+    A page is in the order of the events' times, those of one time in the order in which they were written; a cursor is
+    the `Event.id` it goes on from. What a page costs does not depend on the length of the history. `since` is
+    inclusive, `until` exclusive. An `actor` that is one of `domain.history.ROLES` stands for all of that role.
+
     Following misses nothing and repeats nothing, also where transactions commit out of the order of their ids: an
     event is shown only when no older transaction can still add one before it. Pass the last `Event.id` seen
-    (0 = from the start). `since` is inclusive, `until` exclusive.
+    (0 = from the start). Raises `UsageError` for a cursor, or an `after`, that is no event.
     """
-    query = select(events).where(events.c.owner_id == owner_id)
-    equal = {
+    wanted = {
+        "owner_id": owner_id,
         "project_id": project_id,
         "plan_id": plan_id,
         "phase_id": phase_id,
@@ -83,19 +93,59 @@ def list_(
         "subtype": subtype,
         "actor": actor,
     }
-    for name, value in equal.items():
-        if value is not None:
-            query = query.where(events.c[name] == value)
+    given = {name: value for name, value in wanted.items() if value is not None}
+    query = _filtered(select(events), given, by_index=after is None)
     if since is not None:
         query = query.where(events.c.at >= since)
     if until is not None:
         query = query.where(events.c.at < until)
-    if after is None:
-        query = before(query, events.c.id, cursor, limit)
-    else:
-        query = _following(connection, query, after).limit(limited(limit) + 1)
-    found = [entity(Event, row) for row in connection.execute(query)]
+    query = _newest(connection, query, cursor) if after is None else _following(connection, query, after)
+    found = [entity(Event, row) for row in connection.execute(query.limit(limited(limit) + 1))]
     return page(found, limit, lambda event: event.id)
+
+
+def _filtered(query: Query, wanted: Mapping[str, object], *, by_index: bool) -> Query:
+    """Narrows `query` so that the index of at most one column gives the events, and the others only sift them.
+
+    Left to choose, a database without statistics may walk through the whole history for the few events of one plan,
+    and sort all events of a plan for the few that are new.
+    """
+    names = [name for name in _FILTERS if name in wanted]
+    if wanted.get("actor") in ROLES:
+        names.remove("actor")
+        query = query.where(events.c.actor.startswith(f"{wanted['actor']}:", autoescape=True))
+    if by_index:
+        first = names.pop(0)
+        query = query.where(events.c[first] == wanted[first])
+    for name in names:
+        # An expression, and no index is one of it.
+        query = query.where(type_coerce(events.c[name], Text).concat("") == str(wanted[name]))
+    return query
+
+
+def _newest(connection: Connection, query: Query, cursor: str | None) -> Query:
+    if cursor is not None:
+        event_id = key_number(cursor)
+        shown = tuple_(literal(_of(connection, event_id).at, Moment), event_id)
+        query = query.where(tuple_(events.c.at, events.c.id) < shown)
+    return query.order_by(events.c.at.desc(), events.c.id.desc())
+
+
+def _of(connection: Connection, event_id: int) -> AnyRow:
+    row = connection.execute(select(events.c.at, events.c.tx).where(events.c.id == event_id)).one_or_none()
+    if row is None:
+        raise UsageError(f"there is no event {event_id} to go on from", hint="use next_cursor of the page before")
+    return row
+
+
+def of_plan(connection: Connection, plan_id: str) -> Iterator[Event]:
+    """Gives all events of a plan in the order in which they became true, a few at a time.
+
+    A change is made before it is told, so of two changes of one thing the later one has the greater id.
+    """
+    query = select(events).where(events.c.plan_id == plan_id).order_by(events.c.id)
+    for row in connection.execute(query, execution_options=STREAMED):
+        yield entity(Event, row)
 
 
 def last_id(connection: Connection) -> int:
@@ -107,13 +157,11 @@ def last_id(connection: Connection) -> int:
 
 
 def _following(connection: Connection, query: Query, after: int) -> Query:
-    if connection.dialect.name == "sqlite":
-        return query.where(events.c.id > after).order_by(events.c.id)
-    position = connection.execute(select(events.c.tx).where(events.c.id == after)).scalar_one_or_none()
-    later = events.c.id > after
-    if position is not None:
-        later = or_(events.c.tx > position, and_(events.c.tx == position, events.c.id > after))
-    return query.where(later, events.c.tx < _settled()).order_by(events.c.tx, events.c.id)
+    position = _of(connection, after).tx if after else -1
+    later = query.where(tuple_(events.c.tx, events.c.id) > tuple_(literal(position), literal(after)))
+    if connection.dialect.name != "sqlite":
+        later = later.where(events.c.tx < _settled())
+    return later.order_by(events.c.tx, events.c.id)
 
 
 def _settled() -> Any:
