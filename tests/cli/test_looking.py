@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,46 @@ def test_the_timeline_is_filtered_and_paged(ran: tuple[Program, Result]) -> None
     assert program("timeline", "--plan", "P1", "--phase", "both", "--limit", "1", "--json").json["next_cursor"]
     assert program("timeline", "--to", "1d", "--json").json["items"] == []
     assert program("plan", "history", "P1", "--json").json["items"]
+    steps = program("task", "history", "T2", "--type", "step", "--format", "json").json["items"]
+    assert [event["subtype"] for event in steps] == ["completed", "started"]
+    lines = program("plan", "history", "P1", "--phase", "both", "--format", "jsonl").lines
+    assert lines == program("timeline", "--plan", "P1", "--phase", "both", "--json").json["items"]
+    for wrong in (
+        ("--cursor", "x"),
+        ("--from", "soon"),
+        ("--type", "odd"),
+        ("--from", "1h", "--to", "2h"),
+        ("-f", "--to", "1h"),
+    ):
+        refused = program("timeline", *wrong)
+        assert (refused.code, refused.out, refused.err.count("error: ")) == (2, "", 1), wrong
+
+
+def test_a_follower_that_comes_back_misses_nothing_and_sees_nothing_twice(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    there = program("timeline", "--plan", "P1", "--limit", "1000", "--format", "jsonl").lines[::-1]
+    first, rest = there[0], sorted(there[1:], key=lambda event: event["id"])
+    process = program.start("plan", "history", "P1", "--follow", "--json", "--cursor", str(first["id"]))
+    assert process.stdout is not None
+    told = [json.loads(process.stdout.readline()) for _ in rest]
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 0
+    assert process.stdout.read() == ""
+    process.stdout.close()
+    assert told == rest
+
+
+def test_the_record_of_a_plan_is_one_document(ran: tuple[Program, Result], tmp_path: Path) -> None:
+    program, _ = ran
+    record = program("log", "P1").json
+    assert (record["plan"]["number"], len(record["tasks"]), len(record["steps"])) == (1, 3, 3)
+    assert [event["id"] for event in record["events"]] == sorted(event["id"] for event in record["events"])
+    assert sum(actor["events"] for actor in record["actors"]) == len(record["events"])
+    target = tmp_path / "P1.json"
+    assert program("log", "P1", "-o", str(target)).code == 0
+    assert json.loads(target.read_text()) == record
+    assert program("log", "P1", "-o", str(target)).code == 2
+    assert program("log", "P9").code == 4
 
 
 def test_a_plan_is_exported_and_is_a_valid_plan_file(ran: tuple[Program, Result], tmp_path: Path) -> None:

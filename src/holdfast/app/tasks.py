@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from holdfast import clock
 from holdfast.app.wire import House
@@ -104,9 +105,9 @@ def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
         if left is not None:
             # A completion by hand that was begun and not carried through.
             steps.finish(connection, left.id, actor=house.actor, interrupted=True, commit_after=left.commit_before)
-        changed = tasks.set_status(connection, task, target, actor=house.actor)
-        if target is TaskStatus.PENDING:
-            changed = tasks.set_fields(connection, task_id, attempt=0, approved=False, failure=None, branch="")
+        anew: dict[str, Any] = {"attempt": 0, "approved": False, "failure": None, "branch": ""}
+        columns = anew if target is TaskStatus.PENDING else {}
+        changed = tasks.set_status(connection, task, target, actor=house.actor, **columns)
         approvals.cancel_open(connection, plan_id=plan.id, task_id=task_id, actor=house.actor)
         if plan.status in PLAN_EXECUTING:
             house.engine.wake_plan(connection, plan.id, plan.run)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Text, cast, func, literal, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, select, tuple_, type_coerce
 
 from holdfast import clock
 from holdfast.domain.history import ROLES, Event, EventType
 from holdfast.errors import UsageError
 from holdfast.store.columns import Moment
 from holdfast.store.paging import STREAMED, AnyRow, Page, Query, key_number, limited, page
-from holdfast.store.rows import entity
 from holdfast.store.tables import LOCAL_OWNER, events
 
 _INSERT = events.insert().returning(events.c.id)
@@ -82,7 +83,7 @@ def list_(
     event is shown only when no older transaction can still add one before it. Pass the last `Event.id` seen
     (0 = from the start). Raises `UsageError` for a cursor, or an `after`, that is no event.
     """
-    wanted = {
+    given = {
         "owner_id": owner_id,
         "project_id": project_id,
         "plan_id": plan_id,
@@ -91,44 +92,19 @@ def list_(
         "step_id": step_id,
         "type": type,
         "subtype": subtype,
-        "actor": actor,
+        "role" if actor in ROLES else "actor": f"{actor}:%" if actor in ROLES else actor,
+        "since": since,
+        "until": until,
     }
-    given = {name: value for name, value in wanted.items() if value is not None}
-    query = _filtered(select(events), given, by_index=after is None)
-    if since is not None:
-        query = query.where(events.c.at >= since)
-    if until is not None:
-        query = query.where(events.c.at < until)
-    query = _newest(connection, query, cursor) if after is None else _following(connection, query, after)
-    found = [entity(Event, row) for row in connection.execute(query.limit(limited(limit) + 1))]
-    return page(found, limit, lambda event: event.id)
-
-
-def _filtered(query: Query, wanted: Mapping[str, object], *, by_index: bool) -> Query:
-    """Narrows `query` so that the index of at most one column gives the events, and the others only sift them.
-
-    Left to choose, a database without statistics may walk through the whole history for the few events of one plan,
-    and sort all events of a plan for the few that are new.
-    """
-    names = [name for name in _FILTERS if name in wanted]
-    if wanted.get("actor") in ROLES:
-        names.remove("actor")
-        query = query.where(events.c.actor.startswith(f"{wanted['actor']}:", autoescape=True))
-    if by_index:
-        first = names.pop(0)
-        query = query.where(events.c[first] == wanted[first])
-    for name in names:
-        # An expression, and no index is one of it.
-        query = query.where(type_coerce(events.c[name], Text).concat("") == str(wanted[name]))
-    return query
-
-
-def _newest(connection: Connection, query: Query, cursor: str | None) -> Query:
-    if cursor is not None:
-        event_id = key_number(cursor)
-        shown = tuple_(literal(_of(connection, event_id).at, Moment), event_id)
-        query = query.where(tuple_(events.c.at, events.c.id) < shown)
-    return query.order_by(events.c.at.desc(), events.c.id.desc())
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if after is not None:
+        wanted |= {"seen_tx": _of(connection, after).tx if after else -1, "seen": after}
+    elif cursor is not None:
+        shown = key_number(cursor)
+        wanted |= {"shown_at": _of(connection, shown).at, "shown": shown}
+    query = _statement(tuple(wanted), after is not None and connection.dialect.name != "sqlite")
+    rows = connection.execute(query, {**wanted, "rows": limited(limit) + 1}).all()
+    return page([Event(*row) for row in rows], limit, lambda event: event.id)
 
 
 def _of(connection: Connection, event_id: int) -> AnyRow:
@@ -138,14 +114,49 @@ def _of(connection: Connection, event_id: int) -> AnyRow:
     return row
 
 
+_COLUMNS = tuple(events.c[field.name] for field in fields(Event))
+_ORDERS = {"shown": (events.c.at, events.c.id), "seen": (events.c.tx, events.c.id)}
+_CUTS = {
+    "role": events.c.actor.like(bindparam("role")),
+    "since": events.c.at >= bindparam("since", type_=Moment),
+    "until": events.c.at < bindparam("until", type_=Moment),
+    "shown": tuple_(*_ORDERS["shown"]) < tuple_(bindparam("shown_at", type_=Moment), bindparam("shown")),
+    "seen": tuple_(*_ORDERS["seen"]) > tuple_(bindparam("seen_tx"), bindparam("seen")),
+}
+
+
+@lru_cache(maxsize=256)
+def _statement(names: tuple[str, ...], settled: bool) -> Query:
+    """Gives the statement of a page by what narrows it, built once a process: building one costs more than running it.
+
+    The index of one column gives the events of a page, and the others only sift them (those of a follower are few, and
+    all sift). Left to choose, a database without statistics may walk through the whole history for the few events of
+    one plan, and sort all events of a plan for the few that are new.
+    """
+    following = "seen" in names
+    order = _ORDERS["seen" if following else "shown"]
+    query = select(*_COLUMNS).order_by(*(column if following else column.desc() for column in order))
+    columns = [name for name in _FILTERS if name in names]
+    if not following:
+        first = columns.pop(0)
+        query = query.where(events.c[first] == bindparam(first, type_=events.c[first].type))
+    for name in columns:
+        # An expression, and no index is one of it.
+        query = query.where(type_coerce(events.c[name], Text).concat("") == bindparam(name, type_=Text))
+    query = query.where(*(cut for name, cut in _CUTS.items() if name in names))
+    if settled:
+        query = query.where(events.c.tx < _settled())
+    return query.limit(bindparam("rows"))
+
+
 def of_plan(connection: Connection, plan_id: str) -> Iterator[Event]:
     """Gives all events of a plan in the order in which they became true, a few at a time.
 
     A change is made before it is told, so of two changes of one thing the later one has the greater id.
     """
-    query = select(events).where(events.c.plan_id == plan_id).order_by(events.c.id)
+    query = select(*_COLUMNS).where(events.c.plan_id == plan_id).order_by(events.c.id)
     for row in connection.execute(query, execution_options=STREAMED):
-        yield entity(Event, row)
+        yield Event(*row)
 
 
 def last_id(connection: Connection) -> int:
@@ -154,14 +165,6 @@ def last_id(connection: Connection) -> int:
     if connection.dialect.name != "sqlite":
         query = query.where(events.c.tx < _settled())
     return connection.execute(query).scalar_one_or_none() or 0
-
-
-def _following(connection: Connection, query: Query, after: int) -> Query:
-    position = _of(connection, after).tx if after else -1
-    later = query.where(tuple_(events.c.tx, events.c.id) > tuple_(literal(position), literal(after)))
-    if connection.dialect.name != "sqlite":
-        later = later.where(events.c.tx < _settled())
-    return later.order_by(events.c.tx, events.c.id)
 
 
 def _settled() -> Any:
