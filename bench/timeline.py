@@ -199,7 +199,7 @@ def told(project_id: str, ids: dict[str, list[str]], count: int) -> Iterator[dic
             "task_id": ids["tasks"][plan],
             "type": TYPES[kind],
             "subtype": KINDS[kind],
-            "actor": "ada" if number % 100 == 0 else f"worker:{number % 7}",
+            "actor": "ada" if number % 20 == 3 else f"worker:{number % 7}",
             "data": {"number": number, "from": "queued", "to": "running", "attempt": 1, "commit_after": "a" * 40},
         }
 
