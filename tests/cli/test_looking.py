@@ -156,13 +156,11 @@ def test_a_follower_that_comes_back_misses_nothing_and_sees_nothing_twice(ran: t
     program, _ = ran
     there = program("timeline", "--plan", "P1", "--limit", "1000", "--format", "jsonl").lines[::-1]
     first, rest = there[0], sorted(there[1:], key=lambda event: event["id"])
-    process = program.start("plan", "history", "P1", "--follow", "--json", "--cursor", str(first["id"]))
-    assert process.stdout is not None
-    told = [json.loads(process.stdout.readline()) for _ in rest]
-    process.kill()
-    process.wait()
-    assert process.stdout.read() == ""
-    process.stdout.close()
+    with program.start("plan", "history", "P1", "--follow", "--json", "--cursor", str(first["id"])) as process:
+        assert process.stdout is not None
+        told = [json.loads(process.stdout.readline()) for _ in rest]
+        process.kill()
+        assert process.stdout.read() == ""
     assert told == rest
 
 

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mcp": (f"{_AT}mcp_commands", "Offer an agent the tools of its plan or task, on standard input and output."),
     "token": (f"{_AT}token_commands", "Tokens: let programs and agents in, and out again."),
     "db": (f"{_AT}database_commands", "The database: migrate, back up, restore, check, count."),
+    "gc": (f"{_AT}retention_commands", "Take away what nobody needs any more, and say what that frees."),
     "completion": (f"{_AT}completion_commands", "Print the completion script of a shell."),
 }
 

@@ -104,6 +104,10 @@ class Replay:
         fields |= told
 
     def _checkpoint(self, event: Event) -> None:
+        if event.subtype == "forgotten":
+            for id in cast("list[str]", event.data["ids"]):
+                self.state.pop((EventType.CHECKPOINT, id), None)
+            return
         if event.subtype in _MARKS:
             for id in cast("list[str]", event.data["ids"]):
                 self._of(EventType.CHECKPOINT, id)["superseded"] = _MARKS[event.subtype]
