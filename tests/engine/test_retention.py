@@ -19,13 +19,12 @@ from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.plan import Project
 from holdfast.domain.transitions import PlanStatus
-from holdfast.errors import IllegalState
 from holdfast.store import blobs, checkpoints
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Vault
 
 PLAN = """
-title: Kept
+title: Long ago
 phases:
   - title: p
     tasks:
@@ -58,6 +57,7 @@ def lived(bench: Bench) -> str:
     plans.resume(bench.house, view.plan.id)
     with bench.working() as worker:
         assert bench.until(worker, view.plan.id).plan.status is PlanStatus.COMPLETED
+    tasks.checkpoint(bench.house, first.id, "after it all")
     return view.plan.id
 
 
