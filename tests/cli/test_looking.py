@@ -216,3 +216,15 @@ def test_a_reader_that_goes_away_is_not_an_error(ran: tuple[Program, Result]) ->
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() in (0, 141)
+
+
+def test_gc_asks_says_what_it_frees_and_refuses_a_time_that_is_none(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    looked = program("gc", "--older-than", "0s", "--dry-run", "--json").json
+    assert (looked["dry_run"], looked["skipped"]) == (True, [])
+    assert [each["kind"] for each in looked["freed"] if each["count"]] == ["worktrees", "runs"]
+    refused = program("gc")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    assert program("gc", "--older-than", "soon", "--yes").code == 2
+    done = program("gc", "--yes", "--json").json
+    assert [each for each in done["freed"] if each["count"]] == [], "all of it is younger than 30 days"
