@@ -34,6 +34,7 @@ bench:
     uv run python bench/sandbox.py
     uv run python bench/messages.py
     uv run python bench/turn.py
+    uv run python bench/timeline.py --postgres
 
 # Writes the pages that are made of the source.
 docs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -136,6 +137,44 @@ def test_the_timeline_is_filtered_and_paged(ran: tuple[Program, Result]) -> None
     assert program("timeline", "--plan", "P1", "--phase", "both", "--limit", "1", "--json").json["next_cursor"]
     assert program("timeline", "--to", "1d", "--json").json["items"] == []
     assert program("plan", "history", "P1", "--json").json["items"]
+    steps = program("task", "history", "T2", "--type", "step", "--format", "json").json["items"]
+    assert [event["subtype"] for event in steps] == ["completed", "started"]
+    lines = program("plan", "history", "P1", "--phase", "both", "--format", "jsonl").lines
+    assert lines == program("timeline", "--plan", "P1", "--phase", "both", "--json").json["items"]
+    for wrong in (
+        ("--cursor", "x"),
+        ("--from", "soon"),
+        ("--type", "odd"),
+        ("--from", "1h", "--to", "2h"),
+        ("-f", "--to", "1h"),
+    ):
+        refused = program("timeline", *wrong)
+        assert (refused.code, refused.out, refused.err.count("error: ")) == (2, "", 1), wrong
+
+
+def test_a_follower_that_comes_back_misses_nothing_and_sees_nothing_twice(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    there = program("timeline", "--plan", "P1", "--limit", "1000", "--format", "jsonl").lines[::-1]
+    first, rest = there[0], sorted(there[1:], key=lambda event: event["id"])
+    with program.start("plan", "history", "P1", "--follow", "--json", "--cursor", str(first["id"])) as process:
+        assert process.stdout is not None
+        told = [json.loads(process.stdout.readline()) for _ in rest]
+        process.kill()
+        assert process.stdout.read() == ""
+    assert told == rest
+
+
+def test_the_record_of_a_plan_is_one_document(ran: tuple[Program, Result], tmp_path: Path) -> None:
+    program, _ = ran
+    record = program("log", "P1").json
+    assert (record["plan"]["number"], len(record["tasks"]), len(record["steps"])) == (1, 3, 3)
+    assert [event["id"] for event in record["events"]] == sorted(event["id"] for event in record["events"])
+    assert sum(actor["events"] for actor in record["actors"]) == len(record["events"])
+    target = tmp_path / "P1.json"
+    assert program("log", "P1", "-o", str(target)).code == 0
+    assert json.loads(target.read_text()) == record
+    assert program("log", "P1", "-o", str(target)).code == 2
+    assert program("log", "P9").code == 4
 
 
 def test_a_plan_is_exported_and_is_a_valid_plan_file(ran: tuple[Program, Result], tmp_path: Path) -> None:
@@ -177,3 +216,15 @@ def test_a_reader_that_goes_away_is_not_an_error(ran: tuple[Program, Result]) ->
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() in (0, 141)
+
+
+def test_gc_asks_says_what_it_frees_and_refuses_a_time_that_is_none(ran: tuple[Program, Result]) -> None:
+    program, _ = ran
+    looked = program("gc", "--older-than", "0s", "--dry-run", "--json").json
+    assert (looked["dry_run"], looked["skipped"]) == (True, [])
+    assert [each["kind"] for each in looked["freed"] if each["count"]] == ["worktrees", "runs"]
+    refused = program("gc")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    assert program("gc", "--older-than", "soon", "--yes").code == 2
+    done = program("gc", "--yes", "--json").json
+    assert [each for each in done["freed"] if each["count"]] == [], "all of it is younger than 30 days"

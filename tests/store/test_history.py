@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
-from tests.store.world import AT, World, new_worker, start
+from sqlalchemy.event import listen
+from tests.store.world import AT, World, build, move, new_worker, start
 
 from holdfast import clock
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import ApprovalKind
-from holdfast.domain.transitions import ApprovalStatus
-from holdfast.errors import ClaimLost, IllegalState, IllegalTransition, NotFound
-from holdfast.store import approvals, events, logs, metrics, operations, tasks, workers
+from holdfast.domain.transitions import ApprovalStatus, TaskStatus
+from holdfast.errors import ClaimLost, IllegalState, IllegalTransition, NotFound, UsageError
+from holdfast.store import approvals, audit, events, logs, metrics, operations, tasks, workers
+from holdfast.store.check import check
+from holdfast.store.database import Database
 from holdfast.store.faults import ConstraintViolated
 from holdfast.store.logs import NewLine
 from holdfast.store.tables import LogStream, OperationStatus
@@ -211,3 +217,142 @@ def test_an_operation_is_begun_and_ended_once(world: World) -> None:
         assert operations.open_ones(connection) == ()
         assert operations.list_(connection).items == (done,)
     assert (done.status, done.outcome, done.intent) == (OperationStatus.DONE, {"from": 5}, {"to": 3})
+
+
+# -- pages of a long history -----------------------------------------------------------------------------------------
+
+
+def test_pages_stay_put_while_others_write(world: World) -> None:
+    """Whatever was there at the first page comes once, in order, however much is written meanwhile."""
+    there = _tell(world, 60, "flood")
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            _tell(world, 3, "flood")
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for each in writers:
+        each.start()
+    try:
+        for size in (1, 7, 60):
+            seen: list[int] = []
+            cursor: str | None = None
+            while not seen or min(seen) > there[0]:
+                with world.database.read() as connection:
+                    page = events.list_(connection, plan_id=world.plan.id, subtype="flood", limit=size, cursor=cursor)
+                seen += [event.id for event in page.items]
+                cursor = page.next_cursor
+            assert len(seen) == len(set(seen))
+            assert [id for id in seen if id in there] == there[::-1]
+            with world.database.read() as connection:
+                there = [event.id for event in events.list_(connection, subtype="flood", limit=60).items][::-1]
+    finally:
+        stop.set()
+        for each in writers:
+            each.join()
+
+
+def test_a_page_is_in_the_order_of_time_and_of_writing_within_one_time(world: World) -> None:
+    values = {"owner_id": "local", "type": EventType.SYSTEM, "subtype": "n", "actor": "ada", "data": {}}
+    hours = [3, 1, 2, 1, 3]
+    with world.database.transaction() as connection:
+        ids = [
+            connection.execute(
+                event_table.insert().values(at=AT + timedelta(hours=hour), **values).returning(event_table.c.id)
+            ).scalar_one()
+            for hour in hours
+        ]
+    seen: list[int] = []
+    cursor: str | None = None
+    for _ in hours:
+        with world.database.read() as connection:
+            page = events.list_(connection, subtype="n", limit=1, cursor=cursor)
+        seen += [event.id for event in page.items]
+        cursor = page.next_cursor
+    assert seen == [ids[4], ids[0], ids[2], ids[3], ids[1]]
+    assert cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1e3", "9" * 30, "999999", " 1"])
+def test_a_cursor_that_is_none_is_refused(world: World, cursor: str) -> None:
+    with world.database.read() as connection, pytest.raises(UsageError, match=r"cursor|no event"):
+        events.list_(connection, cursor=cursor)
+
+
+def test_an_actor_is_named_wholly_or_by_role(world: World) -> None:
+    with world.database.transaction() as connection:
+        for actor in ("worker:1", "worker:2", "workers", "ada"):
+            events.add(connection, EventType.SYSTEM, "who", actor)
+        by_role = events.list_(connection, subtype="who", actor="worker").items
+        assert [event.actor for event in by_role] == ["worker:2", "worker:1"]
+        assert [event.actor for event in events.list_(connection, actor="worker:1").items] == ["worker:1"]
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"project_id": "p"},
+    {"plan_id": "p"},
+    {"phase_id": "p"},
+    {"task_id": "t"},
+    {"step_id": "s"},
+    {"type": EventType.STEP},
+    {"subtype": "completed"},
+    {"actor": "ada"},
+    {"actor": "worker"},
+    {"plan_id": "p", "type": EventType.STEP, "actor": "ada"},
+    {"project_id": "p", "subtype": "completed"},
+]
+
+
+@pytest.mark.parametrize("times", [{}, {"since": AT, "until": AT + timedelta(days=1)}], ids=["any", "from-to"])
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "-".join(filters) or "none")
+def test_a_page_is_read_in_order_from_one_index(
+    sqlite_world: World, filters: dict[str, Any], times: dict[str, Any]
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        asked.append((statement, parameters))
+
+    (there,) = _tell(sqlite_world, 1)
+    with sqlite_world.database.read() as connection:
+        listen(connection, "before_cursor_execute", note)
+        events.list_(connection, cursor=str(there), **filters, **times)
+        statement, parameters = asked[-1]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    (step,) = [row[-1] for row in plan]
+    assert step.startswith("SEARCH events USING INDEX ix_events_"), step
+    assert "at" in step, step
+
+
+def test_states_are_read_in_the_order_in_which_they_became_true(postgres_url: str, tmp_path: Path) -> None:
+    """A transaction that began to write first may be the later one to change a thing."""
+    database = Database.open(postgres_url, data=tmp_path)
+    world = build(database)
+    with database.transaction() as early:
+        events.add(early, EventType.SYSTEM, "first", "ada")
+        queued = move(world, world.task, TaskStatus.QUEUED)
+        tasks.set_status(early, queued, TaskStatus.RUNNING, actor="ada")
+    assert check(database) == []
+    with database.read(snapshot=True) as connection:
+        told = [each.subtype for each in events.of_plan(connection, world.plan.id) if each.type is EventType.TASK]
+    assert told == ["queued", "running"]
+    database.close()
+
+
+def test_the_record_of_a_plan_is_of_one_moment(world: World) -> None:
+    start(world, world.task)
+    with world.database.read(snapshot=True) as connection:
+        parts = audit.parts(connection, world.plan.id)
+        names, found = [], {}
+        for name, rows in parts:
+            names.append(name)
+            found[name] = list(rows)
+            if name == "tasks":
+                _tell(world, 1, "later")
+    assert names[:2] == ["project", "plan"]
+    assert names[-2:] == ["actors", "events"]
+    assert [step.number for step in found["steps"]] == [1]
+    assert [event.subtype for event in found["events"]] == ["created", "started"]
+    assert {actor.name: actor.events for actor in found["actors"]} == {"ada": 1, "worker:w": 1}

@@ -182,8 +182,8 @@ def test_exported_steps_come_back_with_their_numbers(world: World) -> None:
         connection.execute(event_table.delete())
         connection.execute(step_table.delete().where(step_table.c.number == 3))
         connection.execute(step_table.delete().where(step_table.c.number == 2))
-        assert step_lines.import_jsonl(connection, lines) == step_lines.Imported(2, 1)
-        assert step_lines.import_jsonl(connection, lines) == step_lines.Imported(0, 3)
+        assert step_lines.import_jsonl(connection, lines, actor="ada") == step_lines.Imported(2, 1)
+        assert step_lines.import_jsonl(connection, lines, actor="ada") == step_lines.Imported(0, 3)
         after = steps.of_task(connection, world.task.id)
     assert after == before
     assert start(world, world.task, run=4).number == 4
@@ -210,7 +210,7 @@ def test_a_bad_line_is_named_and_nothing_is_taken(world: World, change: str | di
         line = next(iter(step_lines.export_jsonl(connection, world.project.id)))
     bad = change if isinstance(change, str) else json.dumps(json.loads(line) | change)
     with pytest.raises(UsageError, match=message), world.database.transaction() as connection:
-        step_lines.import_jsonl(connection, ["", bad])
+        step_lines.import_jsonl(connection, ["", bad], actor="ada")
     with world.database.read() as connection:
         assert steps.count(connection, world.project.id) == 1
 

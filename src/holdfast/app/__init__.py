@@ -14,6 +14,7 @@
     steps.py      list, show, compare, log, export, import
     history.py    timeline
     execution.py  work on plans in this process and follow them
+    retention.py  take away what nobody needs any more
     database.py   migrate, backup, restore, check, stats
 
 A verb takes a `House` first, does what it says in one transaction, and gives the changed thing. Errors are those of

@@ -197,6 +197,7 @@ def _take_back_stop(house: House, plan_id: str) -> Plan:
         if plan.stop is None:
             return plan
         house.engine.wake_plan(connection, plan.id, plan.run)
+        plans.tell(connection, plan, "pause_withdrawn", house.actor, {"mode": plan.stop})
         return plans.set_fields(connection, plan.id, stop=None)
 
 

@@ -121,7 +121,7 @@ def export(house: House, project: Project) -> Iterator[str]:
 def import_(house: House, lines: Iterable[str]) -> Imported:
     """Adds steps from JSON lines, all or none; one that is there already stays as it is."""
     with house.database.transaction() as connection:
-        return step_lines.import_jsonl(connection, lines)
+        return step_lines.import_jsonl(connection, lines, actor=house.actor)
 
 
 def number_in(reference: str) -> int:

@@ -54,6 +54,11 @@ class House:
             self._workspaces = Workspaces(self.places, self.settings, watch=False)
         return self._workspaces
 
+    def let_go(self) -> None:
+        """Gives back the vaults and worktrees that it has open, so that others may have them to themselves."""
+        if self._workspaces is not None:
+            self._workspaces.close()
+
     def close(self) -> None:
         if self._workspaces is not None:
             self._workspaces.close()

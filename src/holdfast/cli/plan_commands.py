@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli.grammar import dry_run_option, noun, page_options, pairs, project_option, yes_option
 from holdfast.cli.run_commands import detach_option, started, wait_option
 from holdfast.cli.session import Session
+from holdfast.cli.timeline_commands import Wanted, history_options, phase_option, show_history
 
 if TYPE_CHECKING:
     from holdfast.app.plans import Preview
@@ -336,13 +337,11 @@ def reject(session: Session, plan: str, comment: str) -> int:
 
 @plan.verb("history", example="holdfast plan history P3")
 @plan_argument
-@page_options(50)
-def history(session: Session, plan: str, limit: int, cursor: str) -> int:
-    """Show what happened to a plan, newest first."""
-    from holdfast.cli.timeline_commands import Filters, show_page
-
-    with session.house() as house:
-        return show_page(session, house, Filters(plan=plan), limit=limit, cursor=cursor)
+@phase_option
+@history_options
+def history(session: Session, **typed: Any) -> int:
+    """Show what happened to a plan, newest first (`holdfast timeline --plan PLAN`)."""
+    return show_history(session, Wanted(**typed))
 
 
 @plan.verb("merge", example="holdfast plan merge P3 --branch feature/login")

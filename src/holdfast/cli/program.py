@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "undo": (f"{_AT}rewind_commands", "Take back the last rewind, rollback or edit."),
     "redo": (f"{_AT}rewind_commands", "Put again what was undone last."),
     "operations": (f"{_AT}rewind_commands", "List what can be undone, newest first."),
+    "log": (f"{_AT}timeline_commands", "Print the whole record of a plan as one JSON document: its audit trail."),
     "approvals": (
         f"{_AT}approval_commands",
         "List the gates where a person decides, or show one with all that it asks for.",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mcp": (f"{_AT}mcp_commands", "Offer an agent the tools of its plan or task, on standard input and output."),
     "token": (f"{_AT}token_commands", "Tokens: let programs and agents in, and out again."),
     "db": (f"{_AT}database_commands", "The database: migrate, back up, restore, check, count."),
+    "gc": (f"{_AT}retention_commands", "Take away what nobody needs any more, and say what that frees."),
     "completion": (f"{_AT}completion_commands", "Print the completion script of a shell."),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,16 +100,23 @@ class Session:
 
     def write(self, text: str, target: Path | None) -> None:
         """Writes text to a new file, or to standard output."""
+        with self.writing(target) as write:
+            write(text)
+
+    @contextmanager
+    def writing(self, target: Path | None) -> Generator[Callable[[str], object]]:
+        """Lends what writes text to a new file, or to standard output, as it comes."""
         from holdfast.agents.text import strip_control
         from holdfast.errors import UsageError
 
         if target is None:
-            sys.stdout.write(strip_control(text) if sys.stdout.isatty() else text)
+            terminal = sys.stdout.isatty()
+            yield lambda text: sys.stdout.write(strip_control(text) if terminal else text)
             sys.stdout.flush()
             return
         try:
             with target.open("x", encoding="utf-8") as file:
-                file.write(text)
+                yield file.write
         except OSError as error:
             raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another file") from error
 

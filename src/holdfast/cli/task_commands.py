@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from holdfast.cli.conversation_commands import show as show_conversation
 from holdfast.cli.conversation_commands import view_options
 from holdfast.cli.grammar import dry_run_option, noun, yes_option
 from holdfast.cli.session import Session
+from holdfast.cli.timeline_commands import Wanted, history_options, show_history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,6 +241,14 @@ def diff(session: Session, task: str) -> int:
     with session.house() as house:
         show_diff(session, tasks.changes(house, tasks.find(house, task)))
     return 0
+
+
+@task.verb("history", example="holdfast task history T4 --type step")
+@task_argument
+@history_options
+def history(session: Session, **typed: Any) -> int:
+    """Show what happened to a task, newest first (`holdfast timeline --task TASK`)."""
+    return show_history(session, Wanted(**typed))
 
 
 @task.verb("conversation", example="holdfast task conversation T4")

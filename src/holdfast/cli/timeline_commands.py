@@ -1,4 +1,4 @@
-"""`timeline`: what happened, when, by whom."""
+"""History: what happened, when, by whom (`timeline`), and the whole record of a plan (`log`)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.cli.grammar import page_options, verb
-from holdfast.cli.session import Session, as_json, print_line
+from holdfast.cli.grammar import Function, page_options, verb
+from holdfast.cli.session import Session, as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from holdfast.app.wire import House
     from holdfast.cli.events import Names
     from holdfast.domain.history import Event
 
 TYPES = ("plan", "phase", "task", "step", "checkpoint", "chat", "file", "approval", "worker", "system")
 FOLLOW_SECONDS = 0.2
-_AGO = re.compile(r"(\d+)\s*([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_AGO = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Moment(click.ParamType):
@@ -50,16 +52,53 @@ class Moment(click.ParamType):
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """Which events are wanted, as they were typed."""
+class Wanted:
+    """Which events are wanted and how they are shown, as it was typed."""
 
-    plan: str = ""
-    task: str = ""
-    phase: str = ""
-    type: str | None = None
-    subtype: str | None = None
-    actor: str | None = None
+    limit: int
+    cursor: str
+    type: str | None
+    subtype: str | None
+    actor: str | None
+    since: datetime | None
+    until: datetime | None
+    follow: bool
+    format: str
     project: str = ""
+    plan: str = ""
+    phase: str = ""
+    task: str = ""
+
+
+phase_option = click.option("--phase", default="", metavar="TITLE", help="Only events of this phase of the plan.")
+
+
+def history_options(function: Function) -> Function:
+    """Adds the options that all commands of history share: they are fields of `Wanted`."""
+    options = (
+        click.option("--type", type=click.Choice(TYPES), default=None, help="Only events of this type."),
+        click.option("--subtype", default=None, metavar="WORD", help="Only events of this subtype, e.g. completed."),
+        click.option(
+            "--actor",
+            default=None,
+            metavar="NAME",
+            help="Only what this person did; worker, agent: what all of them did.",
+        ),
+        click.option(
+            "--from", "since", type=Moment(), default=None, metavar="TIME", help="From this time on, e.g. 2h (ago)."
+        ),
+        click.option("--to", "until", type=Moment(), default=None, metavar="TIME", help="Before this time."),
+        click.option(
+            "-f", "--follow", is_flag=True, help="Show new events as they come (from --cursor on), until Ctrl-C."
+        ),
+        click.option(
+            "--format", type=click.Choice(("table", "json", "jsonl")), default="table", help="How to print them."
+        ),
+        page_options(50),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @verb(
@@ -73,114 +112,133 @@ class Filters:
 @click.option("--project", default="", metavar="SLUG", help="Only events of this project.")
 @click.option("--plan", default="", metavar="PLAN", help="Only events of this plan.")
 @click.option("--task", default="", metavar="TASK", help="Only events of this task.")
-@click.option("--phase", default="", metavar="TITLE", help="Only events of this phase (wants --plan).")
-@click.option("--type", "type_", type=click.Choice(TYPES), default=None, help="Only events of this type.")
-@click.option("--subtype", default=None, metavar="WORD", help="Only events of this subtype, e.g. completed.")
-@click.option("--actor", default=None, metavar="NAME", help="Only what this person or worker did.")
-@click.option("--from", "since", type=Moment(), default=None, metavar="TIME", help="From this time on, e.g. 2h (ago).")
-@click.option("--to", "until", type=Moment(), default=None, metavar="TIME", help="Before this time.")
-@click.option("-f", "--follow", is_flag=True, help="Show new events as they come, until Ctrl-C.")
-@page_options(50)
-def timeline(
-    session: Session,
-    project: str,
-    plan: str,
-    task: str,
-    phase: str,
-    type_: str | None,
-    subtype: str | None,
-    actor: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    follow: bool,
-    limit: int,
-    cursor: str,
-) -> int:
+@phase_option
+@history_options
+def timeline(session: Session, **typed: Any) -> int:
     """Show what happened, when, and by whom; newest first."""
-    filters = Filters(plan, task, phase, type_, subtype, actor, project)
-    if follow and (since or until or cursor):
-        raise click.UsageError("--follow shows what is new: it goes without --from, --to and --cursor")
+    return show_history(session, Wanted(**typed))
+
+
+@verb(
+    "log",
+    example="""
+    holdfast log P3 > P3.json
+    holdfast log P3 -o P3.json
+    """,
+)
+@click.argument("plan", metavar="PLAN")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="File to write; must not exist.")
+def log(session: Session, plan: str, output: Path | None) -> int:
+    """Print the whole record of a plan as one JSON document: its audit trail.
+
+    The plan, its phases, tasks, steps, checkpoints, approvals, iterations and operations, who did something, and every
+    event in the order in which it became true.
+    """
+    from holdfast.app import history, plans
+
+    with session.house() as house, session.writing(output) as write:
+        before = "{"
+        for name, rows in history.record(house, plans.find(house, plan)):
+            write(f"{before}\n{as_json(name)}: ")
+            _write_part(write, rows, alone=name in ("project", "plan"))
+            before = ","
+        write("\n}\n")
+    return 0
+
+
+def _write_part(write: Callable[[str], object], rows: Iterator[object], *, alone: bool) -> None:
+    """Writes one thing, or a list with a line for each, as they come."""
+    if alone:
+        write(as_json(next(rows)))
+        return
+    write("[")
+    for number, row in enumerate(rows):
+        write(("," if number else "") + "\n" + as_json(row))
+    write("]")
+
+
+def show_history(session: Session, wanted: Wanted) -> int:
+    """Prints one page of what happened, or with `follow` what happens from now (or from the cursor) on."""
+    if wanted.follow and (wanted.since or wanted.until):
+        raise click.UsageError("--follow shows what is new: it goes without --from and --to")
+    session.json = session.json or wanted.format == "json"
     with session.house() as house:
-        if follow:
-            return _follow(session, house, filters)
-        return show_page(session, house, filters, since=since, until=until, limit=limit, cursor=cursor)
+        return _follow(session, house, wanted) if wanted.follow else _page(session, house, wanted)
 
 
-def show_page(
-    session: Session,
-    house: House,
-    filters: Filters,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int,
-    cursor: str,
-) -> int:
-    """Prints one page of the timeline."""
+def _page(session: Session, house: House, wanted: Wanted) -> int:
     from holdfast.app import history
     from holdfast.cli.render import say
 
-    page = history.timeline(house, **_wanted(house, filters), since=since, until=until, limit=limit, cursor=cursor)
+    page = history.timeline(
+        house,
+        since=wanted.since,
+        until=wanted.until,
+        limit=wanted.limit,
+        cursor=wanted.cursor,
+        **_filters(house, wanted),
+    )
     if session.json:
         session.document(page)
         return 0
     names: dict[str, Names] = {}
     for event in page.items:
-        _print(session, house, event, names)
+        _print(session, house, wanted, event, names)
     if page.items:
         session.more(page.next_cursor)
-    else:
+    elif wanted.format == "table":
         say(session.out, "nothing happened")
     return 0
 
 
-def _follow(session: Session, house: House, filters: Filters) -> int:
+def _follow(session: Session, house: House, wanted: Wanted) -> int:
     from holdfast.app import history
 
-    wanted = _wanted(house, filters)
-    seen = history.last_event(house)
+    filters = _filters(house, wanted)
+    seen = history.start(house, wanted.cursor)
     names: dict[str, Names] = {}
     try:
         while True:
-            for event in history.after(house, seen, **wanted):
-                seen = event.id
-                if session.json:
-                    print_line(as_json(event))
-                else:
-                    _print(session, house, event, names)
-            time.sleep(FOLLOW_SECONDS)
+            found, seen = history.news(house, seen, **filters)
+            for event in found:
+                _print(session, house, wanted, event, names)
+            if not found:
+                time.sleep(FOLLOW_SECONDS)
     except KeyboardInterrupt:
         return 0
 
 
-def _wanted(house: House, filters: Filters) -> dict[str, Any]:
+def _filters(house: House, wanted: Wanted) -> dict[str, Any]:
     """Gives the filters with the ids of what they name."""
     from holdfast.app import plans, projects, tasks
     from holdfast.domain.history import EventType
     from holdfast.errors import NotFound
 
-    plan_id = plans.find(house, filters.plan) if filters.plan else None
+    plan_id = plans.find(house, wanted.plan) if wanted.plan else None
     phase_id = None
-    if filters.phase:
+    if wanted.phase:
         if plan_id is None:
             raise click.UsageError("--phase wants --plan")
         phases = plans.show(house, plan_id).phases
-        phase_id = next((each.id for each in phases if each.title.lower() == filters.phase.lower()), None)
+        phase_id = next((each.id for each in phases if each.title.lower() == wanted.phase.lower()), None)
         if phase_id is None:
             titles = ", ".join(each.title for each in phases)
-            raise NotFound(f"the plan has no phase {filters.phase!r}", hint=f"its phases: {titles}")
+            raise NotFound(f"the plan has no phase {wanted.phase!r}", hint=f"its phases: {titles}")
     return {
-        "project_id": projects.find(house, filters.project, Path.cwd()).id if filters.project else None,
+        "project_id": projects.find(house, wanted.project, Path.cwd()).id if wanted.project else None,
         "plan_id": plan_id,
         "phase_id": phase_id,
-        "task_id": tasks.find(house, filters.task, plan_id=plan_id) if filters.task else None,
-        "type": EventType(filters.type) if filters.type else None,
-        "subtype": filters.subtype,
-        "actor": filters.actor,
+        "task_id": tasks.find(house, wanted.task, plan_id=plan_id) if wanted.task else None,
+        "type": EventType(wanted.type) if wanted.type else None,
+        "subtype": wanted.subtype,
+        "actor": wanted.actor,
     }
 
 
-def _print(session: Session, house: House, event: Event, names: dict[str, Names]) -> None:
+def _print(session: Session, house: House, wanted: Wanted, event: Event, names: dict[str, Names]) -> None:
     from holdfast.cli.events import line, names_for
 
+    if session.json or wanted.format == "jsonl":
+        session.line(event)
+        return
     session.out.print(line(event, names_for(house, event, names), actor=True, plan=True), soft_wrap=True)

@@ -21,9 +21,13 @@ class EventType(StrEnum):
     SYSTEM = "system"
 
 
+# Actors that are no persons are named `<role>:<which>`.
+ROLES = ("worker", "agent", "token")
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One row of history; `id` grows with time, `actor` is a person's login, `worker:<id>` or `system`."""
+    """One row of history; `id` grows with time, `actor` is a person's login, `<role>:<which>` or `system`."""
 
     id: int
     at: datetime

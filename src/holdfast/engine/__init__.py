@@ -20,5 +20,6 @@ records it, fenced by the task's claim.
     control.py    carries stop requests and reached budgets to what runs in this worker
     requests.py   checkpoints that a command asks for while a worker has the worktree
     recovery.py   takes over the work of dead workers and restarts what has no live workflow
+    retention.py  takes away what nobody needs any more
     worker.py     a process that executes: takes its lock, launches DBOS, stops
 """

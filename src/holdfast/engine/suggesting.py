@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from holdfast.domain import suggestions
 from holdfast.domain.edits import Outline
@@ -79,8 +80,8 @@ def reopen(connection: Connection, plan: Plan, task_id: str, target: TaskStatus,
     if left is not None:
         # A completion by hand that was begun and not carried through.
         steps.finish(connection, left.id, actor=actor, interrupted=True, commit_after=left.commit_before)
-    changed = tasks.set_status(connection, task, target, actor=actor)
-    if target is TaskStatus.PENDING:
-        changed = tasks.set_fields(connection, task_id, attempt=0, approved=False, failure=None, branch="")
+    anew: dict[str, Any] = {"attempt": 0, "approved": False, "failure": None, "branch": ""}
+    columns = anew if target is TaskStatus.PENDING else {}
+    changed = tasks.set_status(connection, task, target, actor=actor, **columns)
     approvals.cancel_open(connection, plan_id=plan.id, task_id=task_id, actor=actor)
     return changed

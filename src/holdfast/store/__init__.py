@@ -5,8 +5,8 @@ What this room promises to the rooms above it:
 - `Database.open(url, data=…)` gives a database whose settings were checked and whose schema is this code's.
 - `database.transaction()` and `database.read()` give a connection; the modules of query functions (`plans`, `tasks`,
   `steps`, `checkpoints`, `approvals`, `events`, `logs`, `metrics`, `workers`, `operations`, `iterations`, `edits`,
-  `projects`, `conversations`, `messages`, `snapshots`, `blobs`, `tokens`) take it first. Dataclasses of `domain/` go in
-  and come out; each change writes its event with itself.
+  `projects`, `conversations`, `messages`, `snapshots`, `blobs`, `retention`, `tokens`) take it first. Dataclasses of
+  `domain/` go in and come out; each change writes its event with itself.
 - A change of state is checked by `domain.transitions`, compared with the state it was decided from, and refused if
   that is no longer so. A write of a worker carries its claim and is refused in SQL when another worker has taken over.
 - What is asked for twice is done once: steps by (task, run), checkpoints by (task, number), log lines by journal

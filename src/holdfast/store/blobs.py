@@ -113,7 +113,9 @@ def read(folder: Path, digest: str) -> bytes:
 
 def record(connection: Connection, blob: Blob) -> None:
     """Notes a blob whose file is stored; noting it twice is the same."""
-    if connection.execute(select(blobs.c.digest).where(blobs.c.digest == blob.digest)).one_or_none() is not None:
+    # Locked against `store.retention`, which deletes the rows that nothing refers to.
+    known = select(blobs.c.digest).where(blobs.c.digest == blob.digest).with_for_update(read=True, key_share=True)
+    if connection.execute(known).one_or_none() is not None:
         return
     values = {"digest": blob.digest, "size": blob.size, "stored_size": blob.stored_size, "created_at": clock.now()}
     if connection.dialect.name == "sqlite":

@@ -41,7 +41,12 @@ def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: in
         plan_id=checkpoint.plan_id,
         task_id=checkpoint.task_id,
         step_id=checkpoint.step_id,
-        data={"number": checkpoint.number, "name": checkpoint.name, "commit": checkpoint.commit},
+        data={
+            "id": checkpoint.id,
+            "number": checkpoint.number,
+            "name": checkpoint.name,
+            "commit": checkpoint.commit,
+        },
     )
     return checkpoint
 

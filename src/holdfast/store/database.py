@@ -81,9 +81,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def read(self) -> Generator[Connection]:
-        """Gives a connection that cannot write and never waits for a writer; SQLite: one snapshot for the block."""
+    def read(self, *, snapshot: bool = False) -> Generator[Connection]:
+        """Gives a connection that cannot write and never waits for a writer.
+
+        With `snapshot` all that the block reads is of one moment; SQLite has it so always.
+        """
         options: dict[str, Any] = {_READ: True} if self.is_sqlite else {"postgresql_readonly": True}
+        if snapshot and not self.is_sqlite:
+            options["isolation_level"] = "REPEATABLE READ"
         with translated(self.place), self.engine.connect().execution_options(**options) as connection:
             if not self.is_sqlite:
                 yield connection

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Text, and_, cast, func, or_, select
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, select, tuple_, type_coerce
 
 from holdfast import clock
-from holdfast.domain.history import Event, EventType
-from holdfast.store.paging import Page, Query, before, limited, page
-from holdfast.store.rows import entity
+from holdfast.domain.history import ROLES, Event, EventType
+from holdfast.errors import UsageError
+from holdfast.store.columns import Moment
+from holdfast.store.paging import STREAMED, AnyRow, Page, Query, key_number, limited, page
 from holdfast.store.tables import LOCAL_OWNER, events
 
 _INSERT = events.insert().returning(events.c.id)
@@ -48,6 +51,10 @@ def add(
     return connection.execute(_INSERT, values).scalar_one()
 
 
+# The columns that filter a page, the one that most likely leaves the fewest events first.
+_FILTERS = ("task_id", "phase_id", "step_id", "plan_id", "subtype", "actor", "type", "project_id", "owner_id")
+
+
 def list_(
     connection: Connection,
     *,
@@ -68,12 +75,16 @@ def list_(
 ) -> Page[Event]:
     """Gives a page of history, newest first; or, with `after`, what followed that event, oldest first.
 
+    A page is in the order of the events' times, those of one time in the order in which they were written; a cursor is
+    the `Event.id` it goes on from. What a page costs does not depend on the length of the history. `since` is
+    inclusive, `until` exclusive. An `actor` that is one of `domain.history.ROLES` stands for all of that role.
+
     Following misses nothing and repeats nothing, also where transactions commit out of the order of their ids: an
     event is shown only when no older transaction can still add one before it. Pass the last `Event.id` seen
-    (0 = from the start). `since` is inclusive, `until` exclusive.
+    (0 = from the start). Raises `UsageError` for a cursor, or an `after`, that is no event.
     """
-    query = select(events).where(events.c.owner_id == owner_id)
-    equal = {
+    given = {
+        "owner_id": owner_id,
         "project_id": project_id,
         "plan_id": plan_id,
         "phase_id": phase_id,
@@ -81,21 +92,71 @@ def list_(
         "step_id": step_id,
         "type": type,
         "subtype": subtype,
-        "actor": actor,
+        "role" if actor in ROLES else "actor": f"{actor}:%" if actor in ROLES else actor,
+        "since": since,
+        "until": until,
     }
-    for name, value in equal.items():
-        if value is not None:
-            query = query.where(events.c[name] == value)
-    if since is not None:
-        query = query.where(events.c.at >= since)
-    if until is not None:
-        query = query.where(events.c.at < until)
-    if after is None:
-        query = before(query, events.c.id, cursor, limit)
-    else:
-        query = _following(connection, query, after).limit(limited(limit) + 1)
-    found = [entity(Event, row) for row in connection.execute(query)]
-    return page(found, limit, lambda event: event.id)
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if after is not None:
+        wanted |= {"seen_tx": _of(connection, after).tx if after else -1, "seen": after}
+    elif cursor is not None:
+        shown = key_number(cursor)
+        wanted |= {"shown_at": _of(connection, shown).at, "shown": shown}
+    query = _statement(tuple(wanted), after is not None and connection.dialect.name != "sqlite")
+    rows = connection.execute(query, {**wanted, "rows": limited(limit) + 1}).all()
+    return page([Event(*row) for row in rows], limit, lambda event: event.id)
+
+
+def _of(connection: Connection, event_id: int) -> AnyRow:
+    row = connection.execute(select(events.c.at, events.c.tx).where(events.c.id == event_id)).one_or_none()
+    if row is None:
+        raise UsageError(f"there is no event {event_id} to go on from", hint="use next_cursor of the page before")
+    return row
+
+
+_COLUMNS = tuple(events.c[field.name] for field in fields(Event))
+_ORDERS = {"shown": (events.c.at, events.c.id), "seen": (events.c.tx, events.c.id)}
+_CUTS = {
+    "role": events.c.actor.like(bindparam("role")),
+    "since": events.c.at >= bindparam("since", type_=Moment),
+    "until": events.c.at < bindparam("until", type_=Moment),
+    "shown": tuple_(*_ORDERS["shown"]) < tuple_(bindparam("shown_at", type_=Moment), bindparam("shown")),
+    "seen": tuple_(*_ORDERS["seen"]) > tuple_(bindparam("seen_tx"), bindparam("seen")),
+}
+
+
+@lru_cache(maxsize=256)
+def _statement(names: tuple[str, ...], settled: bool) -> Query:
+    """Gives the statement of a page by what narrows it, built once a process: building one costs more than running it.
+
+    The index of one column gives the events of a page, and the others only sift them (those of a follower are few, and
+    all sift). Left to choose, a database without statistics may walk through the whole history for the few events of
+    one plan, and sort all events of a plan for the few that are new.
+    """
+    following = "seen" in names
+    order = _ORDERS["seen" if following else "shown"]
+    query = select(*_COLUMNS).order_by(*(column if following else column.desc() for column in order))
+    columns = [name for name in _FILTERS if name in names]
+    if not following:
+        first = columns.pop(0)
+        query = query.where(events.c[first] == bindparam(first, type_=events.c[first].type))
+    for name in columns:
+        # An expression, and no index is one of it.
+        query = query.where(type_coerce(events.c[name], Text).concat("") == bindparam(name, type_=Text))
+    query = query.where(*(cut for name, cut in _CUTS.items() if name in names))
+    if settled:
+        query = query.where(events.c.tx < _settled())
+    return query.limit(bindparam("rows"))
+
+
+def of_plan(connection: Connection, plan_id: str) -> Iterator[Event]:
+    """Gives all events of a plan in the order in which they became true, a few at a time.
+
+    A change is made before it is told, so of two changes of one thing the later one has the greater id.
+    """
+    query = select(*_COLUMNS).where(events.c.plan_id == plan_id).order_by(events.c.id)
+    for row in connection.execute(query, execution_options=STREAMED):
+        yield Event(*row)
 
 
 def last_id(connection: Connection) -> int:
@@ -104,16 +165,6 @@ def last_id(connection: Connection) -> int:
     if connection.dialect.name != "sqlite":
         query = query.where(events.c.tx < _settled())
     return connection.execute(query).scalar_one_or_none() or 0
-
-
-def _following(connection: Connection, query: Query, after: int) -> Query:
-    if connection.dialect.name == "sqlite":
-        return query.where(events.c.id > after).order_by(events.c.id)
-    position = connection.execute(select(events.c.tx).where(events.c.id == after)).scalar_one_or_none()
-    later = events.c.id > after
-    if position is not None:
-        later = or_(events.c.tx > position, and_(events.c.tx == position, events.c.id > after))
-    return query.where(later, events.c.tx < _settled()).order_by(events.c.tx, events.c.id)
 
 
 def _settled() -> Any:

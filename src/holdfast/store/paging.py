@@ -18,6 +18,8 @@ Query: TypeAlias = "Select[*tuple[Any, ...]]"
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 
 MAX_LIMIT = 1000
+# Execution options of a query whose rows are too many to be held at once.
+STREAMED = {"yield_per": 500}
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,10 +55,19 @@ def add(
         actor,
         project_id=stored.project_id,
         plan_id=stored.id,
-        data={"number": number, "title": stored.title, "status": stored.status, "stage": stored.stage},
+        data={
+            "number": number,
+            **_named(stored, "title", "status", "stage"),
+            "phases": [_named(phase, "id", "title", "mode", "status") for phase in new_phases],
+            "tasks": [_named(task, "id", "number", "phase_id", "key", "title", "status") for task in numbered],
+        },
         owner_id=owner_id,
     )
     return stored, tuple(new_phases), numbered
+
+
+def _named(item: Plan | Phase | Task, *names: str) -> dict[str, object]:
+    return {name: getattr(item, name) for name in names}
 
 
 def _with_free_slug(connection: Connection, plan: Plan) -> Plan:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from holdfast.domain.step import Step
 from holdfast.errors import UsageError
+from holdfast.store import steps as step_rows
 from holdfast.store.rows import columns_of, entity
 from holdfast.store.tables import projects, steps, tasks
 
@@ -37,8 +38,8 @@ def export_jsonl(connection: Connection, project_id: str) -> Iterator[str]:
         yield json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
-def import_jsonl(connection: Connection, lines: Iterable[str]) -> Imported:
-    """Stores the steps that are not there yet, with their numbers; the same lines again change nothing.
+def import_jsonl(connection: Connection, lines: Iterable[str], *, actor: str) -> Imported:
+    """Stores the steps that are not there yet, with their numbers and an event each; the same lines again do nothing.
 
     Their project, plan and task must be in the database. Raises `UsageError` that names the line for anything else;
     let it undo the transaction, so that all lines are taken or none.
@@ -52,7 +53,8 @@ def import_jsonl(connection: Connection, lines: Iterable[str]) -> Imported:
             present += 1
             continue
         _refuse_misfit(connection, values, number)
-        connection.execute(steps.insert().values(**values))
+        stored = connection.execute(steps.insert().values(**values).returning(steps)).one()
+        step_rows.tell_imported(connection, entity(Step, stored), actor=actor)
         mine = (projects.c.id == values["project_id"], projects.c.last_step < values["number"])
         connection.execute(update(projects).where(*mine).values(last_step=values["number"]))
         added += 1

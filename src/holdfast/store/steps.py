@@ -281,6 +281,12 @@ def count(connection: Connection, project_id: str) -> int:
     ).scalar_one()
 
 
+def tell_imported(connection: Connection, step: Step, *, actor: str) -> None:
+    """Writes the event of a step that came from elsewhere with all that it is."""
+    names = ("number", "attempt", "run", "exit_code", "failure", "commit_after")
+    _tell(connection, step, "imported", actor, {name: getattr(step, name) for name in names} | {"state": state(step)})
+
+
 def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Mapping[str, object]) -> None:
     events.add(
         connection,

@@ -444,12 +444,17 @@ events = Table(
     _text("actor"),
     Column("data", Json, nullable=False),
     _one_of("type", EventType),
+    # Followed by transaction; listed by time, with an index for each column that filters (`store.events`).
     Index("ix_events_tx", "tx", "id"),
-    Index("ix_events_project", "project_id", "id"),
-    Index("ix_events_plan", "plan_id", "id"),
-    Index("ix_events_task", "task_id", "id"),
-    Index("ix_events_type", "type", "id"),
-    Index("ix_events_at", "at"),
+    Index("ix_events_owner", "owner_id", "at", "id"),
+    Index("ix_events_project", "project_id", "at", "id"),
+    Index("ix_events_plan", "plan_id", "at", "id"),
+    Index("ix_events_phase", "phase_id", "at", "id"),
+    Index("ix_events_task", "task_id", "at", "id"),
+    Index("ix_events_step", "step_id", "at", "id"),
+    Index("ix_events_type", "type", "at", "id"),
+    Index("ix_events_subtype", "subtype", "at", "id"),
+    Index("ix_events_actor", "actor", "at", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -12,7 +12,7 @@ Errors: `UserError` kinds for what the user can put right, `GitError` (a `StepEr
 
 from __future__ import annotations
 
-from holdfast.vcs.checkout import write_files
+from holdfast.vcs.checkout import remove_folder, write_files
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
 from holdfast.vcs.git import GitDiskError, GitError
@@ -46,6 +46,7 @@ __all__ = [
     "measure",
     "mentions",
     "published",
+    "remove_folder",
     "resolve",
     "write_files",
 ]

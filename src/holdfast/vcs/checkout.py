@@ -50,6 +50,38 @@ def _write_note(state: Path, note: Note) -> None:
     temporary.replace(state / _NOTE)
 
 
+def remove(state: Path, path: Path) -> None:
+    """Removes the worktree at `path` and what the vault knows of it, as if it had never been made.
+
+    A kill leaves it whole, or to be made again by `ensure_files`.
+    """
+    note = read_note(state)
+    if note is not None and path.is_dir():
+        _write_note(state, Note(note.branch, note.commit, path.stat().st_ino, ready=False))
+        failpoint("vcs.worktree.doomed")
+        away = path.with_name(f".{path.name}.making-{new_id()}")
+        path.rename(away)
+        failpoint("vcs.worktree.moved_away")
+        remove_folder(away)
+    shutil.rmtree(state)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all that is in it, also what its writer made read-only."""
+
+    def again(_function: object, name: str, _error: object) -> None:
+        place = Path(name)
+        for each in (place.parent, place):
+            if not each.is_symlink():
+                each.chmod(0o700)
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+
+    shutil.rmtree(folder, onerror=again)
+
+
 def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str, recreate_at: str | None) -> None:
     """Returns when a whole worktree is at `path`; makes it, finishes it, or leaves the one that is there as it is."""
     note = read_note(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 from holdfast.errors import IllegalState
@@ -63,6 +64,19 @@ class Refs:
     def delete(self, ref: str) -> None:
         """Removes `ref`; does nothing if there is none."""
         self._transact(f"delete {ref}\n")
+
+    def delete_all(self, refs: Collection[str]) -> None:
+        """Removes refs in one transaction."""
+        if refs:
+            self._transact("".join(f"delete {ref}\n" for ref in sorted(refs)))
+
+    def replace(self, prefix: str, oids: Collection[str]) -> None:
+        """Makes the refs below `prefix` one for each of `oids`, named after it, in one transaction."""
+        wanted = {f"{prefix}/{oid}": oid for oid in oids}
+        changes = [f"delete {ref}\n" for ref in self.list(prefix) if ref not in wanted]
+        changes += [f"update {ref} {oid}\n" for ref, oid in wanted.items()]
+        if changes:
+            self._transact("".join(changes))
 
     def _transact(self, change: str) -> None:
         with self._lock:

@@ -7,11 +7,13 @@ Whatever a method returns as written is on the disk: objects first, then the ref
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ AUTHOR = "Holdfast <holdfast@localhost>"
 RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
 BASE_REFS = "refs/holdfast/base"
 CHECKPOINT_REFS = "refs/holdfast/checkpoints"
+NEEDED_REFS = "refs/holdfast/needed"
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _CONTENT_COMPLAINT = re.compile(r"(error|warning) in (commit|tree|tag|blob) ")
 _HARMLESS = ("notice:", "dangling ", "unreachable ", "Checking ")
@@ -341,6 +344,64 @@ class Vault:
         self.sync()
         return True
 
+    @contextmanager
+    def alone(self, wait_seconds: float = 5.0) -> Generator[None]:
+        """Keeps everybody else from opening the vault for the block; raises `IllegalState` if somebody has it open."""
+        if not self._alone(wait_seconds):
+            raise IllegalState(
+                f"another process works with {self.path}",
+                hint="let it end, or stop the worker, then run the command again",
+                code="vault_in_use",
+            )
+        try:
+            yield
+        finally:
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def sweep(self, needed: Collection[str]) -> int:
+        """Drops every object that neither a ref nor one of `needed` (ids of commits or trees) leads to; gives bytes.
+
+        Only within `alone`: who writes an object that is there already does not write it again. What is kept is on the
+        disk before anything goes, so a kill leaves too much and never too little.
+        """
+        pins = [oid for oid in needed if _SHA.fullmatch(oid) and len(oid) == 2 * self.objects.hash_size]
+        lost = self.objects.missing({bytes.fromhex(oid) for oid in pins})
+        self._refs.replace(NEEDED_REFS, {oid for oid in pins if bytes.fromhex(oid) not in lost})
+        before = _size(self.path / "objects")
+        packs = self.path / "objects" / "pack"
+        old = set(packs.glob("pack-*"))
+        args = ["pack-objects", "--revs", "--all", "--delta-base-offset", "-q", str(packs / "pack")]
+        kept = self.git(args).decode().split()
+        self.sync()
+        failpoint("vcs.sweep.packed")
+        self.objects.close()
+        for path in sorted(old):  # .idx before .pack: a pack without its index is no pack
+            if path.name.partition(".")[0] not in {f"pack-{name}" for name in kept}:
+                path.unlink()
+                failpoint("vcs.sweep.pack_dropped")
+        self.git(["prune-packed", "-q"])
+        self.git(["prune", "--expire=now"])
+        for cache in (self.path / "holdfast" / "worktrees").glob("*/files"):
+            cache.unlink()  # it may name blobs that are gone
+        self._refs.replace(NEEDED_REFS, set())
+        self.sync()
+        return before - _size(self.path / "objects")
+
+    def worktree_roots(self) -> set[str]:
+        """Gives the trees and commits that worktrees stand on, whether a ref leads to them or not."""
+        found: set[str] = set()
+        for state in (self.path / "holdfast" / "worktrees").glob("*"):
+            with suppress(FileNotFoundError):
+                found.add((state / "root").read_text())
+            with suppress(FileNotFoundError, ValueError, KeyError):
+                found.add(json.loads((state / "worktree.json").read_bytes())["commit"])
+        return found
+
+    def delete_refs(self, refs: Collection[str]) -> None:
+        """Removes refs, all or none; those that are not there are no matter. Durable on return."""
+        self._refs.delete_all(refs)
+        self.sync()
+
     def recover(self, wait_seconds: float = 5.0) -> bool:
         """Removes what a killed process left half-made; gives False if another live process uses the vault.
 
@@ -389,6 +450,10 @@ def check_branch(name: str) -> None:
 
 def _branch_ref(branch: str) -> str:
     return branch if branch.startswith("refs/") else f"refs/heads/{branch}"
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _lock_file(path: Path) -> IO[bytes]:

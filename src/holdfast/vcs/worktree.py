@@ -12,7 +12,7 @@ from typing import IO
 
 from holdfast.errors import Corruption, IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import ignored, trees
+from holdfast.vcs import checkout, ignored, trees
 from holdfast.vcs.checkout import ensure_files
 from holdfast.vcs.checkpoint import Snapshot, Tracker
 from holdfast.vcs.folder import Folder
@@ -153,16 +153,30 @@ class Worktree:
         """Gives path in the worktree, mode and place of each ignored regular file that one of the globs matches."""
         yield from ignored.matching(self._folder, self._rules, patterns, self._limits.max_file_bytes)
 
+    def remove(self) -> None:
+        """Removes the folder, and what the vault knows of it, as if it had never been made; then this is closed.
+
+        What is in it is lost but for what a snapshot of it has.
+        """
+        try:
+            with disk_failures():
+                checkout.remove(self._state, self.path)
+        finally:
+            self._release()
+
     def close(self) -> None:
         """Gives the worktree back; its folder stays."""
         try:
             with disk_failures():
                 self._note_root()
         finally:
-            self._tracker.close()
-            self._rules.forget()
-            self._folder.close()
-            self._lock.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._tracker.close()
+        self._rules.forget()
+        self._folder.close()
+        self._lock.close()
 
     def __enter__(self) -> Worktree:
         return self

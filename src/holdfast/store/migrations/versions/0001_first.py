@@ -389,12 +389,16 @@ def _tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_events_at", "events", ["at"], unique=False)
-    op.create_index("ix_events_plan", "events", ["plan_id", "id"], unique=False)
-    op.create_index("ix_events_project", "events", ["project_id", "id"], unique=False)
-    op.create_index("ix_events_task", "events", ["task_id", "id"], unique=False)
+    op.create_index("ix_events_actor", "events", ["actor", "at", "id"], unique=False)
+    op.create_index("ix_events_owner", "events", ["owner_id", "at", "id"], unique=False)
+    op.create_index("ix_events_phase", "events", ["phase_id", "at", "id"], unique=False)
+    op.create_index("ix_events_plan", "events", ["plan_id", "at", "id"], unique=False)
+    op.create_index("ix_events_project", "events", ["project_id", "at", "id"], unique=False)
+    op.create_index("ix_events_step", "events", ["step_id", "at", "id"], unique=False)
+    op.create_index("ix_events_subtype", "events", ["subtype", "at", "id"], unique=False)
+    op.create_index("ix_events_task", "events", ["task_id", "at", "id"], unique=False)
     op.create_index("ix_events_tx", "events", ["tx", "id"], unique=False)
-    op.create_index("ix_events_type", "events", ["type", "id"], unique=False)
+    op.create_index("ix_events_type", "events", ["type", "at", "id"], unique=False)
     op.create_table(
         "journals",
         sa.Column("step_id", sa.String(length=36), nullable=False),
