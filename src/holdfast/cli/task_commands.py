@@ -13,15 +13,11 @@ from holdfast.cli.grammar import dry_run_option, noun, yes_option
 from holdfast.cli.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
     from holdfast.app.tasks import TaskView
-    from holdfast.domain.checkpoint import Checkpoint
     from holdfast.domain.task import Task
 
 _EDITS = "holdfast.cli.task_edit_commands"
+_CHECKPOINTS = "holdfast.cli.checkpoint_commands"
 
 task = noun(
     "task",
@@ -32,6 +28,9 @@ task = noun(
         "edit": (_EDITS, "Change a task that has not started."),
         "rm": (_EDITS, "Remove a task that has never run."),
         "rewind": ("holdfast.cli.rewind_commands", "Put a task back to one of its checkpoints."),
+        "checkpoints": (_CHECKPOINTS, "List a task's checkpoints."),
+        "diff": (_CHECKPOINTS, "Show what a task's newest step changed, or a checkpoint."),
+        "branch": (_CHECKPOINTS, "Make a git branch of a checkpoint, in your repository."),
         "race": ("holdfast.cli.race_commands", "Run a task several times side by side, and pick one."),
     },
 )
@@ -55,6 +54,7 @@ def show(session: Session, task: str) -> int:
 
 def _show(session: Session, view: TaskView) -> None:
     from holdfast.cli.chat import head_line
+    from holdfast.cli.checkpoint_commands import checkpoints_table
     from holdfast.cli.render import cost, facts, safe, say, show, steps_table, tokens, word
     from holdfast.domain.step import state
     from holdfast.domain.usage import spent
@@ -91,25 +91,7 @@ def _show(session: Session, view: TaskView) -> None:
         show(out, steps_table((step, state(step), f"T{found.number} {found.key}") for step in view.steps))
     if view.checkpoints:
         say(out)
-        show(out, _checkpoints_table(found, view.checkpoints))
-
-
-def _checkpoints_table(found: Task, checkpoints: Sequence[Checkpoint]) -> Table:
-    from holdfast.cli.render import short, table, when
-
-    rows = [
-        [
-            f"T{found.number}@{each.number}",
-            str(each.kind).replace("_", " "),
-            each.name,
-            short(each.commit),
-            short(each.tree),
-            "head" if each.number == found.head_checkpoint else "",
-            when(each.created_at),
-        ]
-        for each in checkpoints
-    ]
-    return table(["checkpoint", "kind", "name", "commit", "tree", "", "made"], rows)
+        show(out, checkpoints_table(found, view.checkpoints))
 
 
 @task.verb("retry", example="holdfast task retry T4")
@@ -209,36 +191,6 @@ def checkpoint(session: Session, task: str, message: str) -> int:
         session.document(made)
     else:
         session.out.print(f"checkpoint T{number}@{made.number} ({short(made.commit)})")
-    return 0
-
-
-@task.verb("checkpoints", example="holdfast task checkpoints T4")
-@task_argument
-def checkpoints(session: Session, task: str) -> int:
-    """List a task's checkpoints."""
-    from holdfast.app import tasks
-    from holdfast.cli.render import say, show
-
-    with session.house() as house:
-        view = tasks.show(house, tasks.find(house, task))
-    if session.json:
-        session.document({"items": view.checkpoints, "next_cursor": None})
-    elif view.checkpoints:
-        show(session.out, _checkpoints_table(view.task, view.checkpoints))
-    else:
-        say(session.out, f"T{view.task.number} has no checkpoint yet")
-    return 0
-
-
-@task.verb("diff", example="holdfast task diff T4")
-@task_argument
-def diff(session: Session, task: str) -> int:
-    """Show what a task's newest step changed."""
-    from holdfast.app import tasks
-    from holdfast.cli.step_commands import show_diff
-
-    with session.house() as house:
-        show_diff(session, tasks.changes(house, tasks.find(house, task)))
     return 0
 
 

@@ -77,6 +77,15 @@ def latest(connection: Connection, *, task_id: str | None = None, plan_id: str |
     return None if row is None else entity(Checkpoint, row)
 
 
+def before_it(connection: Connection, checkpoint: Checkpoint) -> Checkpoint | None:
+    """Gives the checkpoint that led to one: the newest before it, without what was left behind before it was made."""
+    query = _of(checkpoint.task_id, checkpoint.plan_id).where(checkpoints.c.number < checkpoint.number)
+    if not checkpoint.superseded:
+        query = query.where(~checkpoints.c.superseded)
+    row = connection.execute(query.order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else entity(Checkpoint, row)
+
+
 def matching(
     connection: Connection, wanted: Reference, *, plan_id: str, task_id: str | None, whole_plan: bool = False
 ) -> tuple[Checkpoint, ...]:
