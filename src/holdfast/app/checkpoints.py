@@ -78,7 +78,7 @@ def find(house: House, task_id: str, named: str) -> Listed:
         owner = owner_of(connection, task_id)
         found = find_checkpoint(connection, named, task=owner.task, plan=owner.plan)
     head = found.task_id == task_id and found.number == owner.task.head_checkpoint
-    return Listed(found, _label(owner, found), head)
+    return Listed(found, label_of(owner, found), head)
 
 
 def compared(house: House, task_id: str, named: str, against: str = "") -> Compared:
@@ -88,14 +88,14 @@ def compared(house: House, task_id: str, named: str, against: str = "") -> Compa
         after = find_checkpoint(connection, named, task=owner.task, plan=owner.plan)
         if against:
             found = find_checkpoint(connection, against, task=owner.task, plan=owner.plan)
-            before, commit = _label(owner, found), found.commit
+            before, commit = label_of(owner, found), found.commit
         else:
             earlier, commit = _start_of(connection, after)
-            before = _label(owner, earlier) if earlier else ""
-    return Compared(before, _label(owner, after), compare(house, owner.project, commit, after.commit))
+            before = label_of(owner, earlier) if earlier else ""
+    return Compared(before, label_of(owner, after), compare(house, owner.project, commit, after.commit))
 
 
-def _label(owner: Owner, checkpoint: Checkpoint) -> str:
+def label_of(owner: Owner, checkpoint: Checkpoint) -> str:
     return label(f"P{owner.plan.number}" if checkpoint.task_id is None else f"T{owner.task.number}", checkpoint)
 
 

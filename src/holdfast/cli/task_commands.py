@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 _EDITS = "holdfast.cli.task_edit_commands"
 _CHECKPOINTS = "holdfast.cli.checkpoint_commands"
+_FORKS = "holdfast.cli.fork_commands"
 
 task = noun(
     "task",
-    help="Tasks: add, edit, look, retry, skip, complete, decide, checkpoint.",
+    help="Tasks: add, edit, look, retry, skip, complete, decide, checkpoint, fork.",
     example="holdfast task show T4",
     lazy={
         "add": (_EDITS, "Add a task to a plan, also while it runs."),
@@ -31,6 +32,9 @@ task = noun(
         "checkpoints": (_CHECKPOINTS, "List a task's checkpoints."),
         "diff": (_CHECKPOINTS, "Show what a task's newest step changed, or a checkpoint."),
         "branch": (_CHECKPOINTS, "Make a git branch of a checkpoint, in your repository."),
+        "fork": (_FORKS, "Make a new task that starts where another one was."),
+        "resume-from": (_FORKS, "Fork a task and run the fork at once."),
+        "continue": (_FORKS, "Let a task that does not run go on: where it is, or from further back."),
         "race": ("holdfast.cli.race_commands", "Run a task several times side by side, and pick one."),
     },
 )

@@ -188,6 +188,10 @@ class Vault:
         """Gives the commit of a branch, None if there is no such branch."""
         return self._refs.get(_branch_ref(branch))
 
+    def has_commit(self, commit: str) -> bool:
+        """Tells whether the vault has the object of that id, whether anything names it or not."""
+        return not self.objects.missing([bytes.fromhex(commit)])
+
     def create_branch(self, branch: str, commit: str) -> None:
         """Makes a branch at `commit`, durably; nothing if it is there already; `IllegalState` if it is elsewhere."""
         existing = self.head(branch)
