@@ -101,9 +101,13 @@ async def test_a_fork_knows_the_past_and_leaves_the_original_alone(make_run: Cal
     assert again.said() == "user: do it\nagent: a"
 
 
-async def test_an_agent_that_cannot_fork_says_so(talk: Talk) -> None:
-    ended = await talk.go([], session=SessionWanted("fork", "session-1"), fork=False)
-    assert (ended.reason, ended.message) == ("start_failed", "scripted cannot fork a session")
+@pytest.mark.parametrize("offered", [False, True])
+async def test_where_a_session_cannot_be_forked_a_new_one_is_opened_that_knows_nothing(
+    talk: Talk, offered: bool
+) -> None:
+    ended = await talk.go([], session=SessionWanted("fork", "session-gone"), fork=offered)
+    assert ended.reason == "end_turn"
+    assert [opening.carried for opening in talk.openings][:1] == [False]
 
 
 async def test_stop_cancels_the_turn_and_ends_the_agent(talk: Talk) -> None:

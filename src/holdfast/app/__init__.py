@@ -8,6 +8,11 @@
     planning.py   generate, review, apply, revert, estimate
     targets.py    the checkpoint that a person names
     supervisor.py ask a plan's supervisor, go on with what was cut off
+    checkpoints.py   list and compare a task's checkpoints, a git branch of one
+    rewinds.py, undo.py   go back, take it back
+    conversation_rewinds.py   go back in a conversation
+    forks.py      a new task that starts where another one was
+    continuations.py   let a task that does not run go on
     tasks.py      retry, skip, complete by hand, approve, checkpoint, diff
     approvals.py  the gates and their decisions; the questions of agents
     tokens.py     make, revoke, and what the bearer of one reaches

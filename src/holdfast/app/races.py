@@ -278,7 +278,10 @@ def refuse_picking(view: TaskView, race: Plan, chosen: Task) -> None:
         if plan.status in PLAN_EXECUTING:
             raise IllegalState(f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}")
     if view.task.status not in _RACES:
-        raise IllegalState(f"T{view.task.number} is {view.task.status}: it takes no other result")
+        raise IllegalState(
+            f"T{view.task.number} is {view.task.status}: it takes no other result",
+            hint=f"go back first: holdfast task rewind T{view.task.number} --to 1",
+        )
     if chosen.status is not TaskStatus.COMPLETED:
         raise IllegalState(f"the contestant T{chosen.number} is {chosen.status}: only a completed one is picked")
 
@@ -384,11 +387,15 @@ def complete(connection: Connection, task_id: str, chosen: Task, actor: str) -> 
 
 
 def end_race(connection: Connection, task_id: str, chosen: Task, actor: str) -> None:
-    """Skips what was not picked and is not done, and ends the races that are still open; all branches stay."""
-    for each in tasks.contestants(connection, task_id):
+    """Skips what was not picked and is not done, and ends the races that are still open; all branches stay.
+
+    Forks of the task are somebody's own work: they go on.
+    """
+    entered = [each for each in tasks.contestants(connection, task_id) if not each.fork_point]
+    for each in entered:
         if each.status in _RACES and each.id != chosen.id:
             tasks.set_status(connection, each, TaskStatus.SKIPPED, actor=actor, data={"picked": f"T{chosen.number}"})
-    for plan_id in dict.fromkeys(each.plan_id for each in tasks.contestants(connection, task_id)):
+    for plan_id in dict.fromkeys(each.plan_id for each in entered):
         race = plans.lock(connection, plan_id)
         if race.status in (PlanStatus.DRAFT, PlanStatus.PAUSED, PlanStatus.FAILED):
             cancel_open(connection, race, actor=actor)

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from holdfast.app.conversations import ConversationView
 
 conversation = noun(
-    "conversation", help="Conversations: show them, keep snapshots of them.", example="holdfast conversation show T4"
+    "conversation",
+    help="Conversations: show them, keep snapshots of them, go back in them.",
+    example="holdfast conversation show T4",
+    lazy={"rewind": ("holdfast.cli.conversation_rewind_commands", "Go back in a conversation.")},
 )
 task_argument = click.argument("task", metavar="TASK|PLAN")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,7 +86,8 @@ class Noun(_Documented, click.Group):
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         module, _ = self.lazy[cmd_name]
-        return getattr(import_module(module), cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        return getattr(import_module(module), f"{name}_" if iskeyword(name) else name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

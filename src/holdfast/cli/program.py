@@ -23,6 +23,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "task": (f"{_AT}task_commands", "Tasks: add, edit, look, retry, skip, complete, decide, checkpoint."),
     "conversation": (f"{_AT}conversation_commands", "Conversations: show them, keep snapshots of them."),
     "supervisor": (f"{_AT}supervisor_commands", "The supervisor of a plan: ask it, go on with what was cut off."),
+    "task": (f"{_AT}task_commands", "Tasks: add, edit, look, retry, skip, complete, decide, checkpoint, fork."),
+    "conversation": (
+        f"{_AT}conversation_commands",
+        "Conversations: show them, keep snapshots of them, go back in them.",
+    ),
     "steps": (f"{_AT}step_commands", "List the steps of a project, newest first."),
     "step": (f"{_AT}step_commands", "Steps: show, compare, read the log, export, import."),
     "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom; newest first."),

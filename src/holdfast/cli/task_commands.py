@@ -14,25 +14,28 @@ from holdfast.cli.session import Session
 from holdfast.cli.timeline_commands import Wanted, history_options, show_history
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
     from holdfast.app.tasks import TaskView
-    from holdfast.domain.checkpoint import Checkpoint
     from holdfast.domain.task import Task
 
 _EDITS = "holdfast.cli.task_edit_commands"
+_CHECKPOINTS = "holdfast.cli.checkpoint_commands"
+_FORKS = "holdfast.cli.fork_commands"
 
 task = noun(
     "task",
-    help="Tasks: add, edit, look, retry, skip, complete, decide, checkpoint.",
+    help="Tasks: add, edit, look, retry, skip, complete, decide, checkpoint, fork.",
     example="holdfast task show T4",
     lazy={
         "add": (_EDITS, "Add a task to a plan, also while it runs."),
         "edit": (_EDITS, "Change a task that has not started."),
         "rm": (_EDITS, "Remove a task that has never run."),
         "rewind": ("holdfast.cli.rewind_commands", "Put a task back to one of its checkpoints."),
+        "checkpoints": (_CHECKPOINTS, "List a task's checkpoints."),
+        "diff": (_CHECKPOINTS, "Show what a task's newest step changed, or a checkpoint."),
+        "branch": (_CHECKPOINTS, "Make a git branch of a checkpoint, in your repository."),
+        "fork": (_FORKS, "Make a new task that starts where another one was."),
+        "resume-from": (_FORKS, "Fork a task and run the fork at once."),
+        "continue": (_FORKS, "Let a task that does not run go on: where it is, or from further back."),
         "race": ("holdfast.cli.race_commands", "Run a task several times side by side, and pick one."),
     },
 )
@@ -56,6 +59,7 @@ def show(session: Session, task: str) -> int:
 
 def _show(session: Session, view: TaskView) -> None:
     from holdfast.cli.chat import head_line
+    from holdfast.cli.checkpoint_commands import checkpoints_table
     from holdfast.cli.render import cost, facts, safe, say, show, steps_table, tokens, word
     from holdfast.domain.step import state
     from holdfast.domain.usage import spent
@@ -92,25 +96,7 @@ def _show(session: Session, view: TaskView) -> None:
         show(out, steps_table((step, state(step), f"T{found.number} {found.key}") for step in view.steps))
     if view.checkpoints:
         say(out)
-        show(out, _checkpoints_table(found, view.checkpoints))
-
-
-def _checkpoints_table(found: Task, checkpoints: Sequence[Checkpoint]) -> Table:
-    from holdfast.cli.render import short, table, when
-
-    rows = [
-        [
-            f"T{found.number}@{each.number}",
-            str(each.kind).replace("_", " "),
-            each.name,
-            short(each.commit),
-            short(each.tree),
-            "head" if each.number == found.head_checkpoint else "",
-            when(each.created_at),
-        ]
-        for each in checkpoints
-    ]
-    return table(["checkpoint", "kind", "name", "commit", "tree", "", "made"], rows)
+        show(out, checkpoints_table(found, view.checkpoints))
 
 
 @task.verb("retry", example="holdfast task retry T4")
@@ -210,36 +196,6 @@ def checkpoint(session: Session, task: str, message: str) -> int:
         session.document(made)
     else:
         session.out.print(f"checkpoint T{number}@{made.number} ({short(made.commit)})")
-    return 0
-
-
-@task.verb("checkpoints", example="holdfast task checkpoints T4")
-@task_argument
-def checkpoints(session: Session, task: str) -> int:
-    """List a task's checkpoints."""
-    from holdfast.app import tasks
-    from holdfast.cli.render import say, show
-
-    with session.house() as house:
-        view = tasks.show(house, tasks.find(house, task))
-    if session.json:
-        session.document({"items": view.checkpoints, "next_cursor": None})
-    elif view.checkpoints:
-        show(session.out, _checkpoints_table(view.task, view.checkpoints))
-    else:
-        say(session.out, f"T{view.task.number} has no checkpoint yet")
-    return 0
-
-
-@task.verb("diff", example="holdfast task diff T4")
-@task_argument
-def diff(session: Session, task: str) -> int:
-    """Show what a task's newest step changed."""
-    from holdfast.app import tasks
-    from holdfast.cli.step_commands import show_diff
-
-    with session.house() as house:
-        show_diff(session, tasks.changes(house, tasks.find(house, task)))
     return 0
 
 

@@ -46,4 +46,8 @@ result) · `dependencies` (order, levels, cycles, critical path) · `planfile` (
 changes, and the way back) · `prices`, `estimate` (what work costs and takes) · `conversation`, `transcript`, `prompt`,
 `supervision` (what agents say and are told) · `references` (how people name a checkpoint) · `plan`, `task`, `step`,
 `checkpoint`, `history`, `budget` (the nouns). Import these modules by name; this one imports nothing.
+changes, and the way back) · `restore` (what going back moves) · `prices`, `estimate` (what work costs and takes) ·
+`conversation`, `transcript`, `prompt`, `sessions` (what agents say, are told, and know) · `references` (how people name
+a checkpoint) · `plan`, `task`, `step`, `checkpoint`, `history`, `budget` (the nouns). Import these modules by name;
+this one imports nothing.
 """

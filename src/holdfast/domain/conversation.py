@@ -7,7 +7,7 @@ messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -93,6 +93,37 @@ class Snapshot:
     token_count: int
     cost_usd: float
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a conversation is cut: `kept` is its last message from then on (None: it begins anew).
+
+    `left` counts the messages that are left behind. `moved` is the tool call because of which the cut was moved back.
+    """
+
+    kept: Message | None
+    left: int
+    moved: Message | None = None
+
+
+def cut(newest_first: Iterable[Message], may_stay: Callable[[Message, int], bool]) -> Cut | None:
+    """Gives the cut at the newest message that may stay, by itself and the number of those after it; None if none may.
+
+    A tool call is never cut from its result: where that would be so, neither half stays.
+    """
+    left = 0
+    found = False
+    moved: Message | None = None
+    after: Message | None = None
+    for message in newest_first:
+        found = found or may_stay(message, left)
+        if found and (after is None or after.role is not MessageRole.TOOL):
+            return Cut(message, left, moved)
+        moved = message if found else None
+        after = message
+        left += 1
+    return Cut(None, left, moved) if found else None
 
 
 @dataclass(frozen=True, slots=True)

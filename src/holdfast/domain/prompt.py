@@ -95,7 +95,25 @@ def _report(said: str, changed: str) -> list[str]:
     return told
 
 
-def resumed_prompt(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS) -> str:
+LOST = (
+    "You have worked on this task before; the session was lost. The folder is as you left it. This is the record of "
+    "the conversation. Go on from its end, and do not repeat what is done."
+)
+TRUNK = (
+    "The work goes on from an earlier conversation, which your session does not know. This is the record of it, up to "
+    "the point to go on from. The folder may have changed since: look at it first, and do not repeat what is done."
+)
+TAKEN_UP = (
+    "The work on this task goes on from here. The folder may have changed since your last turn: look at it before you "
+    "rely on it."
+)
+FORKED = (
+    "This is a fork: an own copy of the folder and of this conversation. Work in the current folder only; a path of "
+    "the conversation before that leads elsewhere is not yours to change. The task from here on:"
+)
+
+
+def resumed_prompt(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS, *, why: str = LOST) -> str:
     """Gives the prompt that lets a new session go on with a conversation (oldest message first): the newest of it.
 
     A tool call is never told without its result.
@@ -115,6 +133,12 @@ def record(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS) -> str:
         first -= 1
     gap = [f"[{first} earlier entries are left out]"] if first else []
     return "\n\n".join([*gap, *entries[first:]])
+    return "\n\n".join([why, *gap, *entries[first:], "End of the record. Go on."]) + "\n"
+
+
+def added(prompt: str, context: str) -> str:
+    """Gives the prompt with what a person adds to it, last: it counts most."""
+    return f"{prompt.rstrip()}\n\n## What a person adds\n{context.strip()}\n" if context.strip() else prompt
 
 
 def _entries(messages: Sequence[Message]) -> list[str]:

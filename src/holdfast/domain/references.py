@@ -60,4 +60,5 @@ def only(text: str, found: Sequence[tuple[str, Checkpoint]]) -> Checkpoint:
         return found[0][1]
     told = [f"{name} ({each.kind}{f' {each.name!r}' if each.name else ''})" for name, each in found[:_SHOWN]]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    raise UsageError(f"'{text}' is ambiguous: {', '.join(told)}{more}", hint="type one of these", code="ambiguous")
+    listed = ", ".join(told) + more
+    raise UsageError(f"'{text}' is ambiguous: {listed}", hint="type one of these", code="ambiguous")

@@ -334,7 +334,8 @@ def decide(
     touched = {step.task_id for step in picture.steps if step.id in steps.off} | {step.task_id for step in steps.on}
     moved = [*touched, *([task.id] if task else [])]
     first = min((picture.phase(picture.task(each)).position for each in moved), default=len(picture.phases))
-    alone = task is not None and task.id in picture.apart
+    # A plan of nothing but forks, or contestants, is theirs: it goes back with them, to be run again.
+    alone = task is not None and task.id in picture.apart and len(picture.apart) < len(picture.tasks)
     moves = [
         TaskMove(each.id, before, then)
         for each in picture.tasks
@@ -372,6 +373,10 @@ def _steps_after(picture: Picture, steps: Steps) -> dict[str, list[Step]]:
 
 
 def point(picture: Picture, task: Task) -> TaskPoint:
+    return task_point(task, picture.messages.get(task.id))
+
+
+def task_point(task: Task, head_message_id: str | None) -> TaskPoint:
     """Gives what of a task goes back and forth, as it is; a task whose gate is open is asked about anew."""
     status = TaskStatus.PENDING if task.status is TaskStatus.AWAITING_APPROVAL else task.status
     return TaskPoint(
@@ -379,7 +384,7 @@ def point(picture: Picture, task: Task) -> TaskPoint:
         attempt=task.attempt,
         branch=task.branch,
         head_checkpoint=task.head_checkpoint,
-        head_message_id=picture.messages.get(task.id),
+        head_message_id=head_message_id,
         approved=task.approved,
         failure=task.failure,
         error=task.error,

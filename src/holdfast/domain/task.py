@@ -53,7 +53,8 @@ class Task:
     a write with an older claim is refused.
     `head_checkpoint` is the number of the current checkpoint, 0 = none. `branch` is where its commits go.
     The agent of a `read_only` task may look and not change; what it changes all the same is not committed.
-    `contestant_of` is the task that this one is a fork of, in a race: it ends on its own branch and is not merged.
+    `contestant_of` is the task that this one is a fork of: it ends on its own branch and is not merged. In a race it
+    starts where that task does; else `fork_point` names the checkpoint that it starts from, as "T31@4".
     """
 
     id: str
@@ -87,6 +88,7 @@ class Task:
     ended_at: datetime | None = None
     read_only: bool = False
     contestant_of: str | None = None
+    fork_point: str = ""
     permissions: Policy | None = None
 
 

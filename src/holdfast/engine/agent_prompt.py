@@ -8,7 +8,18 @@ from typing import cast
 
 from holdfast.agents.acp import Opening
 from holdfast.domain.conversation import Conversation, Message
-from holdfast.domain.prompt import DependencyResult, Tried, resumed_prompt, task_prompt
+from holdfast.domain.prompt import (
+    FORKED,
+    LOST,
+    TAKEN_UP,
+    TRUNK,
+    DependencyResult,
+    Tried,
+    added,
+    resumed_prompt,
+    task_prompt,
+)
+from holdfast.domain.sessions import Beginning, KeptSession, Standing, Told, beginning
 from holdfast.domain.step import Step
 from holdfast.domain.task import NOT_COUNTED, Task
 from holdfast.domain.transitions import TaskStatus
@@ -43,24 +54,53 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
             return plan_review.again(connection, now, opening.turn) if work.reviews else None
         details = {**replace(Session.of(now), opened=opening.session_id).within(now), "told": told_now}
         steps.set_fields(connection, step.id, claim=work.claim, details=details)
-        if opening.turn > 0:
-            prompt = HEED
-        elif opening.carried:
-            prompt = GO_ON
-        else:
-            told = told_before(connection, work, now)
-            prompt = (
-                plan_review.prompt(runtime, connection, work) if work.reviews else first_prompt(connection, work, step)
-            )
-            prompt = f"{prompt}\n{resumed_prompt(told)}" if told else prompt
+        prompt = HEED if opening.turn > 0 else opening_prompt(runtime, connection, work, now, opening.carried)
         prompt = f"{prompt}\n\n{remarks}" if remarks else prompt
     failpoint("engine.agent.prompt_made")
     return prompt
 
 
-def session_to_load(connection: Connection, step: Step) -> str:
-    """Gives the agent's session that was cut off and is to go on, in this step or before it; empty for a new one."""
-    return next((known for each in cut_off(connection, step) if (known := Session.of(each).id)), "")
+def opening_prompt(runtime: Runtime, connection: Connection, work: Work, step: Step, carried: bool) -> str:
+    """Gives what a session is told first: less where it knows what was said before (`carried`)."""
+    begins = session_of(connection, work, step)
+    context = conversations.start_of(connection, work.task.id).context
+    if carried and begins.told is Told.CUT_OFF:
+        return GO_ON
+    if carried and begins.told is Told.TAKEN_UP:
+        return added(TAKEN_UP, context)
+    if carried:
+        return added(f"{FORKED}\n\n{first_prompt(connection, work, step)}", context)
+    prompt = plan_review.prompt(runtime, connection, work) if work.reviews else first_prompt(connection, work, step)
+    told = told_before(connection, work, step, begins)
+    lost = begins.told is Told.CUT_OFF
+    record = f"{prompt}\n{resumed_prompt(told, why=LOST if lost else TRUNK)}" if told else prompt
+    return added(record, context)
+
+
+def session_of(connection: Connection, work: Work, step: Step) -> Beginning:
+    """Gives the session of the agent that a step's next process is to hold."""
+    task, start = work.task, conversations.start_of(connection, work.task.id).message_id
+    standing = Standing(
+        task_id=task.id,
+        agent=str(step.agent_config.get("agent", "")),
+        head=conversations.head(connection, Conversation(work.plan.id, task.id)).message_id,
+        start=start,
+        cut_off=next((known for each in cut_off(connection, step) if (known := Session.of(each).id)), ""),
+    )
+    return beginning(standing, kept_session(connection, start) if start is not None else None)
+
+
+def kept_session(connection: Connection, message_id: str) -> KeptSession | None:
+    """Gives the session of an agent that ends exactly at a message: nothing was said in it, or goes on in it, since."""
+    last = messages.get(connection, message_id)
+    if last.step_id is None or last.task_id is None or not messages.is_last_of_step(connection, last):
+        return None
+    step = steps.get_by_id(connection, last.step_id)
+    known = Session.of(step).id
+    later = [each for each in steps.of_task(connection, last.task_id) if each.number > step.number]
+    if not known or step.ended_at is None or any(Session.of(each).id == known for each in later):
+        return None
+    return KeptSession(known, last.task_id, str(step.agent_config.get("agent", "")), message_id)
 
 
 def cut_off(connection: Connection, step: Step) -> list[Step]:
@@ -95,21 +135,22 @@ def _objections(connection: Connection, step: Step, opening: Opening) -> tuple[s
     return "\n".join((REJECTED, *lines)) if lines else "", {**mine, **{gate.id: turn for gate in gates}}
 
 
-def told_before(connection: Connection, work: Work, step: Step) -> list[Message]:
-    """Gives what was said in the work that goes on, oldest first."""
-    ids = {each.id for each in cut_off(connection, step)}
+def told_before(connection: Connection, work: Work, step: Step, begins: Beginning) -> list[Message]:
+    """Gives what was said in the trunk and in the work that goes on, oldest first."""
+    ids = {each.id for each in cut_off(connection, step)} if begins.told is Told.CUT_OFF else set[str]()
     head = conversations.head(connection, Conversation(work.plan.id, work.task.id)).message_id
-    if head is None or not ids:
+    if head is None or (not ids and begins.trunk is None):
         return []
-    newest = messages.walk_back(connection, head, TOLD_AGAIN_MESSAGES)
-    return [each for each in reversed(newest) if each.step_id in ids]
+    trunk = conversations.length(connection, begins.trunk)
+    newest = messages.walk_back(connection, begins.trunk if not ids and begins.trunk else head, TOLD_AGAIN_MESSAGES)
+    return [each for each in reversed(newest) if each.position < trunk or each.step_id in ids]
 
 
 def first_prompt(connection: Connection, work: Work, step: Step) -> str:
     """Gives what the task's agent is told: the task, what was done before it, and what was tried."""
     task, plan = work.task, work.plan
-    if task.contestant_of is not None:
-        # In a race it is told what the task that it stands for would be told.
+    while task.contestant_of is not None:
+        # In a race and as a fork it is told what the task that it stands for would be told.
         task = tasks.get(connection, task.contestant_of)
         plan = plans.get(connection, task.plan_id)
     results = [result_of(connection, tasks.get(connection, each)) for each in task.depends_on]
@@ -119,7 +160,7 @@ def first_prompt(connection: Connection, work: Work, step: Step) -> str:
         if each.number < step.number and each.active and each.failure is not None and each.failure not in NOT_COUNTED
     ]
     tried = [Tried(each.attempt, each.error, last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
-    return task_prompt(work.task, plan, plan.variables, results, tried)
+    return task_prompt(work.task, plan, work.plan.variables, results, tried)
 
 
 def result_of(connection: Connection, task: Task) -> DependencyResult:

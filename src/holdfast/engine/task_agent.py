@@ -126,7 +126,7 @@ async def hold_session(
     async def next_prompt(opening: Opening) -> str | None:
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
-    wanted = await in_thread(session_wanted, runtime, step)
+    wanted = await in_thread(session_wanted, runtime, work, step)
     wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
     if work.task.read_only:
         wanted = replace(wanted, writes_files=False, terminals=False)
@@ -148,11 +148,11 @@ async def hold_session(
     return done
 
 
-def session_wanted(runtime: Runtime, step: Step) -> SessionWanted:
-    """Gives the session to hold: the one that was cut off, in this step or in the one before it; else a new one."""
+def session_wanted(runtime: Runtime, work: Work, step: Step) -> SessionWanted:
+    """Gives the session to hold: one that knows what the conversation has, where there is one, else a new one."""
     with runtime.database.read() as connection:
-        known = agent_prompt.session_to_load(connection, step)
-    return SessionWanted("load", known) if known else SessionWanted()
+        begins = agent_prompt.session_of(connection, work, step)
+    return SessionWanted(begins.how, begins.session_id)
 
 
 def may_go_on(step: Step, done: TurnOutcome) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
@@ -80,6 +83,32 @@ def latest(connection: Connection, *, task_id: str | None = None, plan_id: str |
     """Gives the newest checkpoint of a task (or of a plan's own), or None."""
     row = connection.execute(_of(task_id, plan_id).order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
     return None if row is None else entity(Checkpoint, row)
+
+
+def before_it(connection: Connection, checkpoint: Checkpoint) -> Checkpoint | None:
+    """Gives the checkpoint that led to one: the newest before it, without what was left behind before it was made."""
+    query = _of(checkpoint.task_id, checkpoint.plan_id).where(checkpoints.c.number < checkpoint.number)
+    if not checkpoint.superseded:
+        query = query.where(~checkpoints.c.superseded)
+    row = connection.execute(query.order_by(checkpoints.c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else entity(Checkpoint, row)
+
+
+def newest_at(connection: Connection, task_id: str, at: datetime) -> Checkpoint | None:
+    """Gives the newest checkpoint that a task had at a time, whatever was left behind since; None if it had none."""
+    query = _of(task_id, None).where(checkpoints.c.created_at <= at).order_by(checkpoints.c.number.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else entity(Checkpoint, row)
+
+
+def by_message(connection: Connection, task_id: str) -> Mapping[str | None, Checkpoint]:
+    """Gives the newest checkpoint of a task at each message that it has one at (None: before the first message).
+
+    Those that were left behind, or made only because something was, are not among them.
+    """
+    query = _of(task_id, None).where(~checkpoints.c.superseded, checkpoints.c.kind != CheckpointKind.PRE_REWIND)
+    found = [entity(Checkpoint, row) for row in connection.execute(query.order_by(checkpoints.c.number))]
+    return {each.message_id: each for each in found}
 
 
 def matching(

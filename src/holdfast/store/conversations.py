@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, Table, select, update
 
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.errors import IllegalState, NotFound
-from holdfast.store.rows import claim_lost
+from holdfast.store.rows import claim_lost, one
 from holdfast.store.tables import messages, plans, tasks
 
 
@@ -51,6 +53,29 @@ def move_head(
     if now.message_id == before.message_id:
         raise claim_lost(connection, owner_id, claim or 0)
     raise IllegalState("the conversation has gone on meanwhile", hint="look at it again", code="changed_meanwhile")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a new session of a task's agent goes on from (None: from the task itself), and what a person adds to it."""
+
+    message_id: str | None = None
+    context: str = ""
+
+
+def start_of(connection: Connection, task_id: str) -> Start:
+    """Gives where a task's conversation was last put; raises `NotFound`."""
+    query = select(tasks.c.start_message_id, tasks.c.context).where(tasks.c.id == task_id)
+    row = one(connection, query, "such task")
+    return Start(row.start_message_id, row.context)
+
+
+def put(connection: Connection, conversation: Conversation, before: Head, after: str | None, context: str = "") -> None:
+    """Lets a conversation go on from another message; raises `IllegalState` if its head is not `before` any more."""
+    move_head(connection, conversation, before, after)
+    if conversation.task_id is not None:
+        values = {"start_message_id": after, "context": context}
+        connection.execute(update(tasks).where(tasks.c.id == conversation.task_id).values(**values))
 
 
 def _owner(conversation: Conversation) -> tuple[Table, str]:

@@ -6,7 +6,7 @@ none is lost; those that come again have the same ids and are passed over, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,16 @@ def last_words(connection: Connection, step: Step, limit: int = 1) -> tuple[str,
     return tuple(connection.execute(query).scalars())
 
 
+def is_last_of_step(connection: Connection, message: Message) -> bool:
+    """Tells whether a step said nothing after that message."""
+    later = select(messages.c.id).where(
+        messages.c.task_id == message.task_id,
+        messages.c.step_id == message.step_id,
+        messages.c.position > message.position,
+    )
+    return connection.execute(later.limit(1)).first() is None
+
+
 def walk_back(connection: Connection, message_id: str, limit: int) -> tuple[Message, ...]:
     """Gives the last messages of the conversation that ends at `message_id`, newest first; none if it is not there."""
     columns = (messages.c.id, messages.c.parent_id, messages.c.position)
@@ -200,6 +210,14 @@ def walk_back(connection: Connection, message_id: str, limit: int) -> tuple[Mess
     )
     query = select(messages).join(path, messages.c.id == path.c.id).order_by(messages.c.position.desc())
     return tuple(_entity(row) for row in connection.execute(query))
+
+
+def path(connection: Connection, message_id: str | None) -> Iterator[Message]:
+    """Gives the conversation that ends at `message_id`, newest message first, read as far as it is asked for."""
+    while message_id is not None:
+        found = walk_back(connection, message_id, _AT_ONCE)
+        yield from found
+        message_id = found[-1].parent_id if found else None
 
 
 def _entity(row: AnyRow) -> Message:

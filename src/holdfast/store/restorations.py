@@ -87,6 +87,7 @@ def restore_step(connection: Connection, copy: StepCopy, *, actor: str) -> Step:
 def _put_task(connection: Connection, move: TaskMove, actor: str, ids: dict[str, str]) -> None:
     row = connection.execute(select(tasks.c.phase_id, tasks.c.status).where(tasks.c.id == move.task_id)).one()
     values: dict[str, Any] = asdict(move.after) | {"retry_at": None, "claim": tasks.c.claim + 1}
+    values |= {"start_message_id": move.after.head_message_id, "context": ""}
     connection.execute(update(tasks).where(tasks.c.id == move.task_id).values(**values))
     told = {"from": row.status, "to": move.after.status, "attempt": move.after.attempt}
     told |= {"checkpoint": move.after.head_checkpoint, "branch": move.after.branch}

@@ -247,6 +247,10 @@ tasks = Table(
     _flag("approved"),
     _flag("read_only"),
     _to("tasks", "contestant_of", null=True),
+    _text("fork_point", ""),
+    # Where its conversation was last put (a fork, a rewind): what a new session of its agent goes on from.
+    Column("start_message_id", String(36)),
+    _text("context", ""),
     Column("failure", Choice(FailureKind)),
     _text("error", ""),
     _time("started_at", null=True),

@@ -20,7 +20,9 @@ from holdfast.store.paging import AnyRow
 from holdfast.store.rows import changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
 from holdfast.store.tables import approvals, checkpoints, messages, phases, steps, task_dependencies, tasks
 
-_GUARDED = frozenset({"id", "number", "plan_id", "status", "claim", "claimed_by", "head_message_id"})
+_GUARDED = frozenset(
+    {"id", "number", "plan_id", "status", "claim", "claimed_by", "head_message_id", "start_message_id", "context"}
+)
 _EDITABLE = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
 _EDITS = frozenset(
     "phase_id position key title instructions executor command agent max_attempts timeout_seconds verify "  # noqa: SIM905

@@ -1,7 +1,8 @@
 """Git: the user's repository (read), the vault (written) and the worktrees that agents work in.
 
 Contract: only this folder runs git, and only through `git.py`, which no repository can make run a program. What the
-user has in their checkout, index, refs, stash, hooks and configuration is never written, but for `export_branch`.
+user has in their checkout, index, refs, stash, hooks and configuration is never written, but for `export_branch` and
+`export_commit`.
 `Snapshot.tree` is every file that is not ignored, byte for byte; `Worktree.set_tree` gives exactly it back and destroys
 nothing that no snapshot has. Whatever `Vault` returns as written has reached the disk. A kill at any instant leaves
 either the old state or the new one, or something that the same call finishes. All calls block; run them in threads.

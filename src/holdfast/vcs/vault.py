@@ -1,6 +1,7 @@
 """The vault: a private bare repository per project that keeps every checkpoint and every plan branch.
 
-The user's repository is only read (to copy its objects, to fetch a commit) and only written by `export_branch`.
+The user's repository is only read (to copy its objects, to fetch a commit) and only written by `export_branch` and
+`export_commit`.
 Whatever a method returns as written is on the disk: objects first, then the ref, then one `syncfs`.
 """
 
@@ -144,19 +145,42 @@ class Vault:
         commit = self.head(branch)
         if commit is None:
             raise NotFound(f"there is no branch {branch}", hint="look at `holdfast plan show` for the plan's branch")
-        ref = _branch_ref(name or branch)
-        existing = git.text(["rev-parse", "-q", "--verify", ref], cwd=repository, ok=(0, 1))
+        return self._export(repository, _branch_ref(branch), commit, name or branch)
+
+    def export_commit(self, repository: Path, ref: str, name: str) -> str:
+        """Writes the commit that the vault's `ref` keeps as branch `name` of the user's repository; gives the commit.
+
+        As `export_branch` does: an illegal name, or one that is taken, is refused before anything is written.
+        """
+        commit = self._refs.get(ref)
+        if commit is None:
+            raise Corruption(f"the vault has no {ref}", hint="look: holdfast db check")
+        return self._export(repository, ref, commit, name)
+
+    def _export(self, repository: Path, source: str, commit: str, name: str) -> str:
+        check_branch(name)
+        ref = _branch_ref(name)
+        listed = git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"], cwd=repository)
+        heads = {taken: found for found, _, taken in (line.partition(" ") for line in listed.splitlines())}
+        existing = heads.get(ref)
         if existing == commit:
             return commit
         if existing:
             raise IllegalState(
-                f"the branch {name or branch} exists in {repository} and is at {existing[:12]}, not {commit[:12]}",
+                f"the branch {name} exists in {repository} and is at {existing[:12]}, not {commit[:12]}",
                 hint="choose another name, or delete or rename that branch",
+                code="branch_exists",
+            )
+        beside = next((each for each in heads if each.startswith(f"{ref}/") or ref.startswith(f"{each}/")), None)
+        if beside:
+            raise IllegalState(
+                f"git cannot have the branch {name} beside {beside.removeprefix('refs/heads/')}",
+                hint="choose another name",
                 code="branch_exists",
             )
         self.objects.flush()
         args = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]
-        git.run([*args, str(self.path), _branch_ref(branch)], cwd=repository, file_transport=True)
+        git.run([*args, str(self.path), source], cwd=repository, file_transport=True)
         failpoint("vcs.export.objects_written")
         git.run(["update-ref", "-m", "holdfast: export", ref, commit, ""], cwd=repository)
         return commit
@@ -166,6 +190,10 @@ class Vault:
     def head(self, branch: str) -> str | None:
         """Gives the commit of a branch, None if there is no such branch."""
         return self._refs.get(_branch_ref(branch))
+
+    def has_commit(self, commit: str) -> bool:
+        """Tells whether the vault has the object of that id, whether anything names it or not."""
+        return not self.objects.missing([bytes.fromhex(commit)])
 
     def create_branch(self, branch: str, commit: str) -> None:
         """Makes a branch at `commit`, durably; nothing if it is there already; `IllegalState` if it is elsewhere."""
@@ -444,7 +472,8 @@ class Vault:
 
 def check_branch(name: str) -> None:
     """Raises `UsageError` for what git does not take as the name of a branch."""
-    if not git.text(["check-ref-format", "--branch", name], ok=(0, 1, 128)) or name.startswith("-"):
+    legal = name and not name.startswith(("-", "refs/")) and "@{" not in name and "\0" not in name
+    if not legal or git.text(["check-ref-format", "--branch", name], ok=(0, 1, 128)) != name:
         raise UsageError(f"{name!r} is not a name for a branch", hint="see: git help check-ref-format")
 
 

@@ -71,20 +71,19 @@ def _open(dialogue: Dialogue, can: Capabilities, wanted: SessionWanted, cwd: str
             return Send(method, {**known, **place})
         if refusal.wants_login and wanted.auth_method is not None and not dialogue.authenticated:
             return Send("authenticate", {"methodId": wanted.auth_method})
-        if refusal.wants_login or refusal.rate_limited or method in ("session/new", "session/fork"):
+        if refusal.wants_login or refusal.rate_limited or method == "session/new":
             return _fault("open a session", refusal, can)
-    return Fault("start_failed", f"{can.agent or 'the agent'} cannot fork a session")
+    raise AssertionError("every way ends with a new session")
 
 
 def _ways_to_open(can: Capabilities, wanted: SessionWanted) -> list[str]:
-    match wanted.how:
-        case "new":
-            return ["session/new"]
-        case "fork":
-            return ["session/fork"] if can.fork else []
-        case "load":
-            offered = (("session/resume", can.resume), ("session/load", can.load), ("session/new", True))
-            return [method for method, has in offered if has]
+    """Gives the requests that open the session, the best first; the last one is always for a new session."""
+    known = {
+        "new": (),
+        "fork": (("session/fork", can.fork),),
+        "load": (("session/resume", can.resume), ("session/load", can.load)),
+    }
+    return [*(method for method, has in known[wanted.how] if has), "session/new"]
 
 
 def _set(dialogue: Dialogue, session: Session, what: str, value: str) -> Send | Fault | None:

@@ -31,9 +31,9 @@ class SessionWanted:
     """Which session a run is to hold: a new one, one that is loaded again, or a fork of one.
 
     `cwd` is the worktree as the agent sees it (None: as the launch names it). To `load` takes what the agent offers,
-    `session/resume` before `session/load`, and a new session where it offers neither or has forgotten the old one;
-    `Opening.carried` tells. To `fork` never falls back. `mode` and `model` are ids or names that the agent lists;
-    `auth_method` is used where the agent wants to be logged in. `mcp_servers` are in ACP's own form.
+    `session/resume` before `session/load`, to `fork` takes `session/fork`; both take a new session where the agent does
+    not offer it or has no such session: `Opening.carried` tells. `mode` and `model` are ids or names that the agent
+    lists; `auth_method` is used where the agent wants to be logged in. `mcp_servers` are in ACP's own form.
     """
 
     how: Literal["new", "load", "fork"] = "new"
