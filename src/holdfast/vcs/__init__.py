@@ -16,6 +16,7 @@ from holdfast.vcs.checkout import write_files
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
 from holdfast.vcs.git import GitDiskError, GitError
+from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.refs import RefMoved
@@ -31,12 +32,14 @@ __all__ = [
     "GitDiskError",
     "GitError",
     "Hunk",
+    "Kept",
     "Limits",
     "MergeResult",
     "RefMoved",
     "RepositoryState",
     "Snapshot",
     "Vault",
+    "Wanted",
     "Worktree",
     "check_branch",
     "contents_at",
