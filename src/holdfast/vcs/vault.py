@@ -25,7 +25,7 @@ from holdfast.vcs import git, trees
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects, sync_filesystem
 from holdfast.vcs.refs import Refs
-from holdfast.vcs.repository import inspect
+from holdfast.vcs.repository import has_repository, inspect
 
 AUTHOR = "Holdfast <holdfast@localhost>"
 RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
@@ -141,6 +141,11 @@ class Vault:
         commit = self.head(branch)
         if commit is None:
             raise NotFound(f"there is no branch {branch}", hint="look at `holdfast plan show` for the plan's branch")
+        if not has_repository(repository):
+            hint = "its files are written by `holdfast plan merge`; a branch of a plan is in the vault"
+            raise IllegalState(
+                f"{repository} has no branches: it is no git repository", hint=hint, code="no_repository"
+            )
         ref = _branch_ref(name or branch)
         existing = git.text(["rev-parse", "-q", "--verify", ref], cwd=repository, ok=(0, 1))
         if existing == commit:
