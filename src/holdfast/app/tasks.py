@@ -14,7 +14,7 @@ from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
-from holdfast.engine.suggesting import reopen
+from holdfast.engine import suggesting
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
 from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
@@ -98,27 +98,14 @@ def skip(house: House, task_id: str) -> Task:
 def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
-        changed = reopen(connection, plan, task_id, target, actor=house.actor)
-        if plan.status in PLAN_EXECUTING:
-            house.wake(connection, plan)
-        return changed
         return reopen(house, connection, plan, task_id, target)
 
 
 def reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
     """Makes a task that has ended open again, or leaves it out; the caller holds the plan's lock."""
-    task = tasks.get(connection, task_id)
-    left = steps.running(connection, task_id) if task.status is TaskStatus.FAILED else None
-    if left is not None:
-        # A completion by hand that was begun and not carried through.
-        steps.finish(connection, left.id, actor=house.actor, interrupted=True, commit_after=left.commit_before)
-    changed = tasks.set_status(connection, task, target, actor=house.actor)
-    if target is TaskStatus.PENDING:
-        branch = task.branch if task.fork_point else ""
-        changed = tasks.set_fields(connection, task_id, attempt=0, approved=False, failure=None, branch=branch)
-    approvals.cancel_open(connection, plan_id=plan.id, task_id=task_id, actor=house.actor)
+    changed = suggesting.reopen(connection, plan, task_id, target, actor=house.actor)
     if plan.status in PLAN_EXECUTING:
-        house.engine.wake_plan(connection, plan.id, plan.run)
+        house.wake(connection, plan)
     return changed
 
 

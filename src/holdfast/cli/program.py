@@ -20,8 +20,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (f"{_AT}demo", "Show the whole job on a small real repository, with a kill half-way."),
     "plan": (f"{_AT}plan_commands", "Plans: make, edit, list, start, stop, decide, take the result."),
     "phase": (f"{_AT}phase_commands", "Phases: add, edit, remove."),
-    "task": (f"{_AT}task_commands", "Tasks: add, edit, look, retry, skip, complete, decide, checkpoint."),
-    "conversation": (f"{_AT}conversation_commands", "Conversations: show them, keep snapshots of them."),
     "supervisor": (f"{_AT}supervisor_commands", "The supervisor of a plan: ask it, go on with what was cut off."),
     "task": (f"{_AT}task_commands", "Tasks: add, edit, look, retry, skip, complete, decide, checkpoint, fork."),
     "conversation": (

@@ -118,11 +118,7 @@ def resumed_prompt(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS,
 
     A tool call is never told without its result.
     """
-    head = (
-        "You have worked on this task before; the session was lost. The folder is as you left it. This is the record "
-        "of the conversation. Go on from its end, and do not repeat what is done."
-    )
-    return f"{head}\n\n{record(messages, limit)}\n\nEnd of the record. Go on.\n"
+    return f"{why}\n\n{record(messages, limit)}\n\nEnd of the record. Go on.\n"
 
 
 def record(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS) -> str:
@@ -133,7 +129,6 @@ def record(messages: Sequence[Message], limit: int = RESUMED_CHARACTERS) -> str:
         first -= 1
     gap = [f"[{first} earlier entries are left out]"] if first else []
     return "\n\n".join([*gap, *entries[first:]])
-    return "\n\n".join([why, *gap, *entries[first:], "End of the record. Go on."]) + "\n"
 
 
 def added(prompt: str, context: str) -> str:

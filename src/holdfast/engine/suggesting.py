@@ -80,7 +80,8 @@ def reopen(connection: Connection, plan: Plan, task_id: str, target: TaskStatus,
     if left is not None:
         # A completion by hand that was begun and not carried through.
         steps.finish(connection, left.id, actor=actor, interrupted=True, commit_after=left.commit_before)
-    anew: dict[str, Any] = {"attempt": 0, "approved": False, "failure": None, "branch": ""}
+    anew: dict[str, Any] = {"attempt": 0, "approved": False, "failure": None}
+    anew["branch"] = task.branch if task.fork_point else ""
     columns = anew if target is TaskStatus.PENDING else {}
     changed = tasks.set_status(connection, task, target, actor=actor, **columns)
     approvals.cancel_open(connection, plan_id=plan.id, task_id=task_id, actor=actor)

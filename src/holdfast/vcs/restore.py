@@ -11,8 +11,9 @@ import shutil
 import stat
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from holdfast.clock import new_id
 from holdfast.errors import Corruption
@@ -20,22 +21,42 @@ from holdfast.failpoints import failpoint
 from holdfast.vcs.changes import TEMPORARY_PREFIX
 from holdfast.vcs.folder import GONE, Folder
 from holdfast.vcs.ignore import IgnoreRules
-from holdfast.vcs.objects import Objects
 from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
 
 
+class Contents(Protocol):
+    """Where contents are taken from: the vault's objects, or the blobs of what git does not hold."""
+
+    def copy_blob(self, oid: bytes, target: BinaryIO) -> None:
+        """Writes a content to `target`; raises `Corruption` if it is not there or not what it was."""
+        ...
+
+
 class Restore:
-    """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them."""
+    """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them.
+
+    With `exact` a file gets all permission bits of its entry's mode, else only git's executable one.
+    """
 
     def __init__(
-        self, folder: Folder, objects: Objects, rules: IgnoreRules, aside: Path, skipped: Collection[bytes]
+        self,
+        folder: Folder,
+        contents: Contents,
+        rules: IgnoreRules,
+        aside: Path,
+        skipped: Collection[bytes],
+        *,
+        exact: bool = False,
     ) -> None:
-        self._folder, self._objects, self._rules = folder, objects, rules
-        self._aside, self._skipped = aside, skipped
+        self._folder, self._contents, self._rules = folder, contents, rules
+        self._aside, self._skipped, self._exact = aside, skipped, exact
 
-    def apply(self, changes: Iterable[Change]) -> set[bytes]:
-        """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to."""
-        first, rest = _apart(changes)
+    def apply(self, changes: Iterable[Change], *, spare_ignored: bool = True) -> set[bytes]:
+        """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to.
+
+        What rules that come with the changes begin to ignore is not deleted, unless told so.
+        """
+        first, rest = _apart(changes) if spare_ignored else ([], list(changes))
         spared: set[bytes] = set()
         folders: set[bytes] = set()
         if first:
@@ -91,24 +112,47 @@ class Restore:
             if there is not None and (unknown or stat.S_ISDIR(there.st_mode)):
                 self._move_aside(name, descriptor)
             elif old and old[1] == new[1] and SYMLINK not in (old[0], new[0]) and there and stat.S_ISREG(there.st_mode):
-                _set_executable(name, descriptor, there, new[0] == EXECUTABLE)
+                os.chmod(name, self._bits(new[0], there), dir_fd=descriptor)
                 return
-            self._replace(name, descriptor, new)
+            self._replace(name, descriptor, new, there if there and stat.S_ISREG(there.st_mode) else None)
 
-    def _replace(self, name: bytes, descriptor: int, new: Entry) -> None:
+    def _bits(self, mode: int, there: os.stat_result) -> int:
+        """Gives the permission bits for a file in the place of `there`: git knows only the executable one."""
+        return mode & 0o777 if self._exact else _executable_bits(there, mode == EXECUTABLE)
+
+    def _replace(self, name: bytes, descriptor: int, new: Entry, there: os.stat_result | None) -> None:
         temporary = TEMPORARY_PREFIX + new_id().encode()
-        if new[0] == SYMLINK:
-            os.symlink(self._objects.read(new[1])[1], temporary, dir_fd=descriptor)
-        else:
-            mode = 0o777 if new[0] == EXECUTABLE else 0o666
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
-                self._copy(new[1], target, name)
-        os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        try:
+            if new[0] == SYMLINK:
+                os.symlink(self._link(new[1], name), temporary, dir_fd=descriptor)
+            else:
+                self._write_file(temporary, descriptor, new, name, there)
+            os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=descriptor)
+            raise
+
+    def _link(self, oid: bytes, name: bytes) -> bytes:
+        target = BytesIO()
+        self._copy(oid, target, name)
+        return target.getvalue()
+
+    def _write_file(
+        self, temporary: bytes, descriptor: int, new: Entry, name: bytes, there: os.stat_result | None
+    ) -> None:
+        exact = new[0] & 0o777 if self._exact else self._bits(new[0], there) if there else None
+        mode = 0o600 if exact is not None else 0o777 if new[0] == EXECUTABLE else 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
+            self._copy(new[1], target, name)
+            if exact is not None:
+                target.flush()
+                os.fchmod(target.fileno(), exact)
 
     def _copy(self, oid: bytes, target: BinaryIO, name: bytes) -> None:
         try:
-            self._objects.copy_blob(oid, target)
+            self._contents.copy_blob(oid, target)
         except Corruption as error:
             raise Corruption(f"{os.fsdecode(name)} cannot be restored: {error.message}", hint=error.hint) from error
 
@@ -197,7 +241,6 @@ def _is_folder(name: bytes, descriptor: int) -> bool:
     return there is not None and stat.S_ISDIR(there.st_mode)
 
 
-def _set_executable(name: bytes, descriptor: int, there: os.stat_result, executable: bool) -> None:
+def _executable_bits(there: os.stat_result, executable: bool) -> int:
     bits = there.st_mode & 0o777
-    bits = bits | (bits & 0o444) >> 2 if executable else bits & ~0o111
-    os.chmod(name, bits, dir_fd=descriptor)
+    return bits | (bits & 0o444) >> 2 if executable else bits & ~0o111
