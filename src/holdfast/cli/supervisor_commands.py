@@ -21,7 +21,8 @@ supervisor = noun(
     "supervisor",
     help="""The supervisor of a plan: ask it, go on with what was cut off.
 
-    It is an agent, or a model, that answers for the plan as a whole. It reads the code and may change the plan, never the code. What is said is the plan's own conversation.
+    It is an agent, or a model, that answers for the plan as a whole. It reads the code and may change the plan, never
+    the code. What is said is the plan's own conversation.
     """,
     example='holdfast supervisor ask P1 "What is left, and what could go wrong?"',
 )
