@@ -14,13 +14,15 @@ import pytest
 from tests.engine.conftest import Bench, git, opened, settings
 
 from holdfast import clock
-from holdfast.app import database, plans, retention, rewinds, tasks, wire
+from holdfast.app import database, plans, retention, rewinds, tasks, undo, wire
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.plan import Project
 from holdfast.domain.transitions import PlanStatus
+from holdfast.errors import IllegalState
 from holdfast.store import blobs, checkpoints
 from holdfast.store import projects as project_rows
+from holdfast.store.retention import forget
 from holdfast.vcs import Vault
 
 PLAN = """
@@ -143,6 +145,21 @@ def test_a_worktree_with_work_that_no_checkpoint_has_is_left_alone(bench: Bench)
     assert "worktrees" not in freed(report)
     assert [reason.split(": ")[1] for reason in report.skipped] == ["it has work that no checkpoint has"]
     assert (place / "mine").read_text() == "not committed\n"
+
+
+def test_an_undo_whose_checkpoints_went_is_refused(bench: Bench) -> None:
+    house = bench.house
+    view = bench.run(
+        "title: T\nphases: [{title: p, tasks: [{title: a, run: 'echo a > a'}, {title: b, run: 'date > b'}]}]"
+    )
+    first, second = view.tasks
+    rewinds.rewind_task(house, first.id, latest(house, first.id))
+    with house.database.transaction() as connection:
+        forget(connection, view.plan, [latest(house, second.id)], actor="tester")
+    assert database.examine(house) == ()
+    with pytest.raises(IllegalState, match="no longer kept"):
+        undo.undo(house)
+    assert database.examine(house) == ()
 
 
 def test_what_somebody_works_with_is_left_alone_and_said(bench: Bench) -> None:

@@ -16,8 +16,8 @@ from holdfast.app.wire import House
 from holdfast.domain.restore import Preserve, Restoration, turned_round
 from holdfast.engine import restoring
 from holdfast.engine.restoring import Intent, intent_of
-from holdfast.errors import IllegalState
-from holdfast.store import Connection, Operation, OperationStatus, iterations, operations, plans, projects
+from holdfast.errors import IllegalState, NotFound
+from holdfast.store import Connection, Operation, OperationStatus, checkpoints, iterations, operations, plans, projects
 from holdfast.store.iterations import Iteration
 from holdfast.store.operations import RESTORATION
 
@@ -147,6 +147,7 @@ def _begin(house: House, deed: Deed) -> Operation:
         intent = intent_of(done)
         back = turned_round(intent.restoration, clock.new_id)
         _refuse_moved_on(house, connection, back, plan.project_id)
+        _refuse_forgotten(house, connection, back, plan.project_id)
         kind = REDO if deed.undoes and done.kind == UNDO else UNDO
         told = {"undoes": deed.name}
         return restoring.begin(
@@ -168,3 +169,23 @@ def _refuse_moved_on(house: House, connection: Connection, back: Restoration, pr
                 hint="go back to before that first: holdfast steps, holdfast step rollback",
                 code="changed_meanwhile",
             )
+
+
+def _refuse_forgotten(house: House, connection: Connection, back: Restoration, project_id: str) -> None:
+    """Raises `IllegalState` if `holdfast gc` took away what would be brought back."""
+    vault = house.workspaces.vault(projects.get(connection, project_id))
+    wanted = [move.after for move in back.branches] + [move.after for move in back.files]
+    heads = ((move.task_id, move.after.head_checkpoint) for move in back.tasks)
+    try:
+        for task_id, number in heads:
+            if number:
+                checkpoints.get(connection, number, task_id=task_id)
+        lost = vault.objects.missing(bytes.fromhex(each) for each in wanted)
+    except NotFound:
+        lost = {b""}
+    if lost:
+        raise IllegalState(
+            "what it would bring back is no longer kept: holdfast gc took it away",
+            hint="look at what is there: holdfast task checkpoints",
+            code="forgotten",
+        )

@@ -79,7 +79,8 @@ def needs(held: Holdings, before: datetime) -> dict[str, Need]:
             return Need.HEAD
         if each.kind in _NAMED:
             return Need.NAMED
-        if not held.mentioned.isdisjoint({each.id, each.ref, each.commit, each.tree, f"{owner}@{each.number}"}):
+        names = {each.id, each.ref, each.commit, each.tree, f"{owner}@{each.number}", f"{each.task_id}@{each.number}"}
+        if not held.mentioned.isdisjoint(names):
             return Need.MENTIONED
         if each.kind in _OF_STEPS and not each.superseded and (step is None or step.active):
             return Need.STEP

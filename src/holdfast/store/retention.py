@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any, cast
 
 from sqlalchemy import Column, Connection, delete, exists, select
 
@@ -41,7 +42,7 @@ def holdings(connection: Connection, plan_id: str, before: datetime) -> Holdings
     for row in connection.execute(select(operations).where(operations.c.plan_id == plan_id)):
         opened |= row.status is OperationStatus.OPEN
         if row.ended_at is None or row.ended_at >= before or RESTORATION not in row.intent:
-            mentioned.update(strings([row.intent, row.outcome]))
+            mentioned.update(strings([row.intent, row.outcome]), _heads(row.intent))
     return Holdings(
         plan=plans.get(connection, plan_id),
         tasks=plans.tasks_of(connection, plan_id),
@@ -50,6 +51,14 @@ def holdings(connection: Connection, plan_id: str, before: datetime) -> Holdings
         mentioned=frozenset(mentioned),
         open=opened,
     )
+
+
+def _heads(intent: Mapping[str, Any]) -> Iterator[str]:
+    """Gives the heads that a restoration moves tasks between, as "<task id>@<number>"."""
+    restoration = cast("Mapping[str, Any]", intent.get(RESTORATION) or {})
+    for move in restoration.get("tasks", ()):
+        for side in ("before", "after"):
+            yield f"{move['task_id']}@{move[side]['head_checkpoint']}"
 
 
 def forget(connection: Connection, plan: Plan, gone: Sequence[Checkpoint], *, actor: str) -> None:
