@@ -107,7 +107,10 @@ def rollback(session: Session, plan: str, target: str, **options: Any) -> int:
 @yes_option
 @dry_run_option
 def undo(session: Session, name: str, plan: str, yes: bool, dry_run: bool) -> int:
-    """Take back the last rewind, rollback or edit, or the one that is named (`holdfast operations`)."""
+    """Take back the last rewind, rollback or edit.
+
+    Or the one that is named, if nothing has moved on since: `holdfast operations` lists them.
+    """
     from holdfast.app import plans
     from holdfast.app import undo as verbs
     from holdfast.cli.consent import consents
@@ -141,7 +144,7 @@ def redo(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
 @verb("operations", example="holdfast operations --plan P3")
 @click.option("--plan", default="", metavar="PLAN", help="Only those of this plan.")
 def operations(session: Session, plan: str) -> int:
-    """List what can be undone, newest first: rewinds, rollbacks, edits, and what took them back."""
+    """List what can be undone, newest first."""
     from holdfast.app import plans
     from holdfast.app import undo as verbs
     from holdfast.cli.render import say, show, table, when
