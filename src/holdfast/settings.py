@@ -139,6 +139,9 @@ class Settings:
     max_file_bytes: int = _setting(
         1 << 30, "Largest file that a checkpoint keeps; larger ones are skipped.", least=1 << 16
     )
+    max_ignored_files: int = _setting(
+        10_000, "Ignored files that one checkpoint keeps; of more, the first in order of their paths.", least=1
+    )
     diff_max_files: int = _setting(2000, "Files that one diff shows.", least=1)
     diff_max_lines: int = _setting(20000, "Lines that one diff shows.", least=1)
     keep_days: int = _setting(

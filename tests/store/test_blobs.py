@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.store.world import World
+from tests.store.world import World, new_checkpoint
 
 from holdfast.errors import Corruption, InfraError, NotFound
-from holdfast.store import blobs
+from holdfast.store import blobs, checkpoints
 
 ROOT = Path(__file__).parents[2]
 CONTENT = b"some bytes \x00\xff" * 10_000
@@ -89,3 +89,39 @@ def test_a_blob_is_noted_once(world: World, tmp_path: Path) -> None:
         assert blobs.get(connection, blob.digest) == blob
         with pytest.raises(NotFound):
             blobs.get(connection, "0" * 64)
+
+
+def test_a_damaged_blob_is_mended_by_who_writes_the_content_again(tmp_path: Path) -> None:
+    blob = blobs.write(tmp_path, CONTENT)
+    path = blobs.path_of(tmp_path, blob.digest)
+    path.write_bytes(b"rotten")
+    assert blobs.write(tmp_path, io.BytesIO(CONTENT)) == blob
+    assert blobs.read(tmp_path, blob.digest) == CONTENT
+
+
+def test_a_content_is_taken_from_where_its_file_stands(tmp_path: Path) -> None:
+    source = io.BytesIO(b"head" + CONTENT)
+    for _ in range(2):
+        source.seek(4)
+        assert blobs.write(tmp_path, source).digest == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_blob_that_the_system_does_not_give_is_no_corruption(tmp_path: Path) -> None:
+    blob = blobs.write(tmp_path, CONTENT)
+    path = blobs.path_of(tmp_path, blob.digest)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InfraError, match=blob.digest[2:]):
+        blobs.verify(tmp_path, blob.digest)
+
+
+def test_kept_files_come_back_with_any_name_and_mode(world: World, tmp_path: Path) -> None:
+    blob = blobs.write(tmp_path, CONTENT)
+    names = ("plain", "sp ace", "ünï", "back\\slash", "back\\x41", "bad\udcff\udc80utf", "\\", "new\nline")
+    files = tuple(blobs.KeptFile(name, 0o600 + number, blob) for number, name in enumerate(sorted(names)))
+    with world.database.transaction() as connection:
+        made = checkpoints.add(connection, new_checkpoint(world.task, 1), actor="tester")
+        blobs.attach(connection, made.id, files)
+        blobs.attach(connection, made.id, files)
+    with world.database.read() as connection:
+        assert sorted(blobs.attached(connection, made.id), key=lambda file: file.path) == list(files)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from tests.vcs.places import BRANCH, TIME, walk, write
 
-from holdfast.vcs import Vault, Worktree
+from holdfast.engine.kept import BlobFolder
+from holdfast.vcs import Vault, Wanted, Worktree
 
 CHECKPOINTS = "refs/holdfast/checkpoints/task"
+KEYS = ("*.key",)
+"""The ignored files that are kept."""
 
 
 def work(root: Path) -> None:
@@ -23,6 +26,8 @@ def work(root: Path) -> None:
     if (root / "old").is_dir():
         shutil.rmtree(root / "old")
     write(root / "old", "a file now")
+    write(root / "one.key", "ignored")
+    write(root / "new/two.key", "ignored too")
 
 
 def run(folder: Path) -> dict[str, object]:
@@ -35,16 +40,21 @@ def run(folder: Path) -> dict[str, object]:
         if vault.head(BRANCH) is None:
             vault.create_branch(BRANCH, base)
         with Worktree.ensure(vault, folder / "data/worktrees/w", BRANCH, base) as worktree:
+            blobs = BlobFolder(folder / "data/blobs")
             worktree.set_tree(vault.tree_of(base))
+            worktree.set_ignored(Wanted({}, KEYS), {}, blobs)
             work(worktree.path)
             tree = worktree.snapshot().tree
+            kept = {file.path: (file.mode, file.oid) for file in worktree.keep_ignored(KEYS, blobs).files}
             vault.write_checkpoint(f"{CHECKPOINTS}/1", tree, [base], "first\n", TIME)
             commit = vault.write_commit(tree, [base], "work\n\nHoldfast-Step: 1\n", time=TIME)
             vault.move_branch(BRANCH, commit, base)
             worktree.set_tree(vault.tree_of(base))
+            worktree.set_ignored(Wanted({}, KEYS), kept, blobs)
             back = walk(worktree.path)
             vault.write_checkpoint(f"{CHECKPOINTS}/2", worktree.snapshot().tree, [base], "second\n", TIME)
             worktree.set_tree(tree)
+            worktree.set_ignored(Wanted(kept, KEYS), {}, blobs)
             files = walk(worktree.path)
         exported = vault.export_branch(repository, BRANCH, "review")
         refs = vault.refs("refs/")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tests.vcs.places import BRANCH, TIME, Place, make_place, make_repository, write
 
+from holdfast.engine.kept import BlobFolder
 from holdfast.errors import InfraError
-from holdfast.vcs import GitDiskError, Vault
+from holdfast.vcs import GitDiskError, Vault, Wanted
 
 CHECKPOINT = "refs/holdfast/checkpoints/t/1"
 
@@ -77,6 +78,31 @@ def test_full_disk_while_restoring_is_finished_by_the_same_call(small_disk: Path
         worktree.set_tree(tree)
         assert worktree.snapshot(full=True).tree == tree
         assert sorted(path.name for path in worktree.path.iterdir()) == [".git", "README.md", "noise", "src"]
+
+
+def test_full_disk_while_ignored_files_are_put_back_is_finished_by_the_same_call(
+    small_disk: Path, small_place: Place, tmp_path: Path
+) -> None:
+    blobs = BlobFolder(tmp_path / "blobs")
+    with small_place.worktree() as worktree:
+        write(worktree.path / ".gitignore", "*.key\n")
+        write(worktree.path / "a.key", os.urandom(300_000))
+        kept = {file.path: (file.mode, file.oid) for file in worktree.keep_ignored(["*.key"], blobs).files}
+        write(worktree.path / "a.key", "small")
+        write(worktree.path / "b.key", "new")
+        backup = {file.path: (file.mode, file.oid) for file in worktree.keep_ignored(["*.key"], blobs).files}
+        filler = fill(small_disk)
+        with pytest.raises(GitDiskError, match="No space left"):
+            worktree.set_ignored(Wanted(kept, ["*.key"]), backup, blobs)
+        assert (worktree.path / "a.key").read_text() == "small"
+        filler.unlink()
+        worktree.set_ignored(Wanted(kept, ["*.key"]), backup, blobs)
+        assert (worktree.path / "a.key").stat().st_size == 300_000
+        assert sorted(path.name for path in worktree.path.iterdir() if path.is_file()) == [
+            ".gitignore",
+            "README.md",
+            "a.key",
+        ]
 
 
 def test_full_disk_while_a_vault_or_worktree_is_made(small_disk: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.vcs.places import BRANCH, TIME, Place, commit_all, make_repository, open_place, walk, write
 
+from holdfast.engine.kept import BlobFolder
 from holdfast.vcs import Worktree, diff, inspect
 
 HOOKS = ["post-index-change", "reference-transaction", "pre-commit", "post-checkout", "post-commit", "pre-auto-gc"]
@@ -87,7 +88,7 @@ def use_everything(place: Place, worktree: Worktree) -> None:
     other = place.vault.write_commit(base, [place.base], "other", time=TIME)
     assert place.vault.merge(commit, other, "m", "A <a@b>", TIME).commit
     assert place.vault.fsck() == []
-    list(worktree.blobs_of_ignored(["*"]))
+    assert worktree.keep_ignored(["*"], BlobFolder(place.folder / "blobs")).cut == 0
     place.vault.compact(packs=0)
 
 

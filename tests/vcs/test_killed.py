@@ -15,7 +15,7 @@ import pytest
 from tests.vcs.places import TIME, make_place, make_repository, open_place
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = {"README.md": "hello\n", "src/app.py": "print(1)\n", "old/a": "a", "old/b": "b"}
+FILES = {".gitignore": "*.key\n", "README.md": "hello\n", "src/app.py": "print(1)\n", "old/a": "a", "old/b": "b"}
 POINTS = [
     "vcs.vault.built",
     "vcs.vault.renamed",
@@ -36,6 +36,10 @@ POINTS = [
     "vcs.restore.file_written",
     "vcs.restore.file_written:3",
     "vcs.restore.written:2",
+    "vcs.ignored.written",
+    "vcs.ignored.written:2",
+    "store.blob.before_rename",
+    "store.blob.after_rename:2",
     "vcs.export.objects_written",
 ]
 
@@ -76,7 +80,7 @@ def without_commits(result: dict[str, object]) -> dict[str, object]:
 
 
 def test_every_failpoint_of_the_room_is_killed_at(uninterrupted: tuple[dict[str, object], set[str]]) -> None:
-    sources = (ROOT / "src/holdfast/vcs").glob("*.py")
+    sources = [*(ROOT / "src/holdfast/vcs").glob("*.py"), ROOT / "src/holdfast/store/blobs.py"]
     written = {
         part.split('"')[1] for path in sources for part in path.read_text().split("failpoint(")[1:] if '"' in part[:3]
     }

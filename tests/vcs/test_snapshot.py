@@ -301,21 +301,6 @@ def test_renamed_and_recreated_folders_are_seen_below_their_new_names(place: Pla
         assert walk(worktree.path) == listed(place, snapshot.tree)
 
 
-def test_ignored_files_that_the_project_wants_are_found(tmp_path: Path) -> None:
-    place = make_place(tmp_path, {".gitignore": ".env*\nout/\n", "a/b": "1", ".envrc": "2"})
-    with place.worktree() as worktree:
-        for name in (".env", "a/.env.local", "out/report.html", "out/x/deep.html", "free.html"):
-            write(worktree.path / name, name)
-        (worktree.path / ".env").chmod(0o600)
-        found = {path: (mode, os.path.basename(full)) for path, mode, full in worktree.blobs_of_ignored([".env*"])}
-        assert found[".env"] == (0o600, b".env")
-        assert set(found) == {".env", "a/.env.local"}
-        assert {path for path, _, _ in worktree.blobs_of_ignored(["out/**/*.html"])} == {
-            "out/report.html",
-            "out/x/deep.html",
-        }
-
-
 def test_folder_deleted_under_an_open_worktree_is_not_an_empty_tree(place: Place) -> None:
     with place.worktree() as worktree:
         worktree.snapshot()

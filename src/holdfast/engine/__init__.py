@@ -8,6 +8,7 @@ records it, fenced by the task's claim.
     places.py     where things lie in the data folder
     runtime.py    what a worker's workflows work with: database, settings, workspaces
     workspace.py  vaults and worktrees of plans and tasks; commits and checkpoints made of them
+    kept.py       the ignored files that a project wants kept: stored with each checkpoint, put back with it
     driving.py    starts the next driver of a plan
     plan_run.py   the driver of one plan: walks the stages, starts tasks, merges, pauses, completes
     task_run.py   one run of one attempt of a task: prepare, execute, seal

@@ -21,6 +21,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import confine, task_agent, task_command
+from holdfast.engine.kept import KeptFiles
 from holdfast.engine.queues import RUN_TASK, task_workflow_id
 from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
@@ -36,7 +37,7 @@ from holdfast.engine.work import (
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, KeptFile, approvals, checkpoints, metrics, plans, steps, tasks, translated
+from holdfast.store import Connection, approvals, checkpoints, metrics, plans, steps, tasks, translated
 from holdfast.vcs import Change, Vault, Worktree, measure
 
 
@@ -162,7 +163,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         if from_branch:
             clean(runtime, work, worktree, vault.tree_of(head), head)
         failpoint("engine.prepare.worktree_ready")
-        initial, kept = None, ()
+        initial, kept = None, KeptFiles()
         if work.task.head_checkpoint == 0:
             snapshot = worktree.snapshot()
             initial = task_checkpoint(runtime, work, None, CheckpointKind.INITIAL, snapshot, head)
@@ -312,7 +313,7 @@ class Ending:
     outcome: Outcome
     checkpoint: Checkpoint
     change: Change
-    kept: tuple[KeptFile, ...]
+    kept: KeptFiles
 
 
 def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Ending) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -14,10 +14,11 @@ from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind, RetryRule, Task, after_failure
 from holdfast.domain.transitions import TaskStatus
+from holdfast.engine.kept import KeptFiles, keep, noted
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Place, make_checkpoint, place_of
 from holdfast.settings import Settings
-from holdfast.store import Connection, KeptFile, blobs, checkpoints, events, plans, projects, snapshots, steps, tasks
+from holdfast.store import Connection, blobs, checkpoints, events, plans, projects, snapshots, steps, tasks
 from holdfast.vcs import Snapshot, Worktree
 
 
@@ -60,19 +61,9 @@ def load(connection: Connection, task: Task, claim: int) -> Work:
     return Work(projects.get(connection, plan.project_id), plan, phase, task, claim, begun)
 
 
-def keep_ignored(runtime: Runtime, work: Work, worktree: Worktree) -> tuple[KeptFile, ...]:
+def keep_ignored(runtime: Runtime, work: Work, worktree: Worktree) -> KeptFiles:
     """Stores the ignored files that the project lists in `include_ignored`; durable on return."""
-    patterns = work.project.settings.get("include_ignored")
-    if not isinstance(patterns, list) or not patterns:
-        return ()
-    kept: list[KeptFile] = []
-    for path, mode, place in worktree.blobs_of_ignored([str(pattern) for pattern in patterns]):
-        try:
-            with open(place, "rb") as file:
-                kept.append(KeptFile(path, mode, blobs.write(runtime.places.blobs, file)))
-        except (FileNotFoundError, PermissionError):
-            continue  # it went away between the look and the reading, or is not for us to read
-    return tuple(kept)
+    return keep(runtime.places.blobs, work.project, worktree)
 
 
 def save_checkpoint(
@@ -96,7 +87,7 @@ def add_checkpoint(
     runtime: Runtime,
     work: Work,
     checkpoint: Checkpoint,
-    kept: Sequence[KeptFile],
+    kept: KeptFiles,
     *,
     actor: str = "",
 ) -> None:
@@ -110,8 +101,8 @@ def add_checkpoint(
         name = f"T{work.task.number}@{checkpoint.number}"
         head = snapshots.bind(connection, conversation, name=name, actor=actor)
         checkpoint = replace(checkpoint, message_id=head)
-    checkpoints.add(connection, checkpoint, claim=work.claim, actor=actor)
-    blobs.attach(connection, checkpoint.id, kept)
+    added = checkpoints.add(connection, noted(checkpoint, kept), claim=work.claim, actor=actor)
+    blobs.attach(connection, added.id, kept.files)
     checkpoints.set_head(connection, work.task.id, checkpoint.number, claim=work.claim)
 
 

@@ -99,7 +99,7 @@ class Workspaces:
             place.branch,
             commit,
             watch=self._watch or watch,
-            limits=Limits(max_file_bytes=self._settings.max_file_bytes),
+            limits=Limits(self._settings.max_file_bytes, self._settings.max_ignored_files),
             recreate_at=vault.tree_of(commit) if recreate else None,
         )
 

@@ -17,6 +17,7 @@ from holdfast.vcs.checkout import remove_folder, write_files
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
 from holdfast.vcs.git import GitDiskError, GitError
+from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.refs import RefMoved
@@ -32,12 +33,14 @@ __all__ = [
     "GitDiskError",
     "GitError",
     "Hunk",
+    "Kept",
     "Limits",
     "MergeResult",
     "RefMoved",
     "RepositoryState",
     "Snapshot",
     "Vault",
+    "Wanted",
     "Worktree",
     "check_branch",
     "contents_at",

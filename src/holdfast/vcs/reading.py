@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import stat
 import time
+from typing import BinaryIO, Protocol
 
 from holdfast.vcs.folder import has_writer, open_file, signature
-from holdfast.vcs.objects import LARGE_BYTES, Objects
+from holdfast.vcs.objects import LARGE_BYTES
 from holdfast.vcs.trees import EXECUTABLE, FILE, FOLDER, GITLINK, SYMLINK, Entry
 
 _TRIES = 5
 _PATIENCE = 50
 """Pauses of one snapshot for files that are being written."""
 _PAUSE_SECONDS = 0.002
+
+
+class Contents(Protocol):
+    """Where what was read goes: the vault's objects, or the blobs of what git does not hold."""
+
+    def oid(self, kind: str, data: bytes) -> bytes:
+        """Gives the id that a content has."""
+        ...
+
+    def put(self, kind: str, data: bytes) -> bytes:
+        """Takes a content and gives its id."""
+        ...
+
+    def put_large(self, source: BinaryIO, size: int) -> bytes | None:
+        """Does that with a file from its beginning; None if it had not `size` bytes."""
+        ...
 
 
 class Reader:
@@ -24,8 +41,8 @@ class Reader:
     `bytes_read` counts the content that is new in the present snapshot.
     """
 
-    def __init__(self, objects: Objects, max_file_bytes: int) -> None:
-        self._objects = objects
+    def __init__(self, contents: Contents, max_file_bytes: int) -> None:
+        self._contents = contents
         self._max_file_bytes = max_file_bytes
         self._patience = 0
         self.skipped: set[bytes] = set()
@@ -87,15 +104,15 @@ class Reader:
 
     def _read(self, source: object, size: int, old: Entry | None) -> bytes | None:
         if size >= LARGE_BYTES:
-            return self._objects.put_large(source, size)  # type: ignore[arg-type]
+            return self._contents.put_large(source, size)  # type: ignore[arg-type]
         content = bytearray()
         while len(content) <= self._max_file_bytes and (chunk := source.read(max(size, 4096) + 1)):  # type: ignore[attr-defined]
             content += chunk
         return self._put(bytes(content), old)
 
     def _put(self, content: bytes, old: Entry | None) -> bytes:
-        oid = self._objects.oid("blob", content)
+        oid = self._contents.oid("blob", content)
         if old is None or old[1] != oid:
             self.bytes_read += len(content)
-            self._objects.put("blob", content)
+            self._contents.put("blob", content)
         return oid

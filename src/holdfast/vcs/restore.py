@@ -11,8 +11,9 @@ import shutil
 import stat
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from holdfast.clock import new_id
 from holdfast.errors import Corruption
@@ -20,18 +21,35 @@ from holdfast.failpoints import failpoint
 from holdfast.vcs.changes import TEMPORARY_PREFIX
 from holdfast.vcs.folder import GONE, Folder
 from holdfast.vcs.ignore import IgnoreRules
-from holdfast.vcs.objects import Objects
 from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
 
 
+class Contents(Protocol):
+    """Where contents are taken from: the vault's objects, or the blobs of what git does not hold."""
+
+    def copy_blob(self, oid: bytes, target: BinaryIO) -> None:
+        """Writes a content to `target`; raises `Corruption` if it is not there or not what it was."""
+        ...
+
+
 class Restore:
-    """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them."""
+    """Applies changes to a worktree. `skipped` are paths whose present content no snapshot has; `aside` takes them.
+
+    With `exact` a file gets all permission bits of its entry's mode, else only git's executable one.
+    """
 
     def __init__(
-        self, folder: Folder, objects: Objects, rules: IgnoreRules, aside: Path, skipped: Collection[bytes]
+        self,
+        folder: Folder,
+        contents: Contents,
+        rules: IgnoreRules,
+        aside: Path,
+        skipped: Collection[bytes],
+        *,
+        exact: bool = False,
     ) -> None:
-        self._folder, self._objects, self._rules = folder, objects, rules
-        self._aside, self._skipped = aside, skipped
+        self._folder, self._contents, self._rules = folder, contents, rules
+        self._aside, self._skipped, self._exact = aside, skipped, exact
 
     def apply(self, changes: Iterable[Change]) -> set[bytes]:
         """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to."""
@@ -91,24 +109,46 @@ class Restore:
             if there is not None and (unknown or stat.S_ISDIR(there.st_mode)):
                 self._move_aside(name, descriptor)
             elif old and old[1] == new[1] and SYMLINK not in (old[0], new[0]) and there and stat.S_ISREG(there.st_mode):
-                _set_executable(name, descriptor, there, new[0] == EXECUTABLE)
+                self._set_mode(name, descriptor, there, new[0])
                 return
             self._replace(name, descriptor, new)
 
+    def _set_mode(self, name: bytes, descriptor: int, there: os.stat_result, mode: int) -> None:
+        if self._exact:
+            os.chmod(name, mode & 0o777, dir_fd=descriptor)
+        else:
+            _set_executable(name, descriptor, there, mode == EXECUTABLE)
+
     def _replace(self, name: bytes, descriptor: int, new: Entry) -> None:
         temporary = TEMPORARY_PREFIX + new_id().encode()
-        if new[0] == SYMLINK:
-            os.symlink(self._objects.read(new[1])[1], temporary, dir_fd=descriptor)
-        else:
-            mode = 0o777 if new[0] == EXECUTABLE else 0o666
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
-                self._copy(new[1], target, name)
-        os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        try:
+            if new[0] == SYMLINK:
+                os.symlink(self._link(new[1], name), temporary, dir_fd=descriptor)
+            else:
+                self._write_file(temporary, descriptor, new, name)
+            os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=descriptor)
+            raise
+
+    def _link(self, oid: bytes, name: bytes) -> bytes:
+        target = BytesIO()
+        self._copy(oid, target, name)
+        return target.getvalue()
+
+    def _write_file(self, temporary: bytes, descriptor: int, new: Entry, name: bytes) -> None:
+        mode = 0o600 if self._exact else 0o777 if new[0] == EXECUTABLE else 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
+            self._copy(new[1], target, name)
+            if self._exact:
+                target.flush()
+                os.fchmod(target.fileno(), new[0] & 0o777)
 
     def _copy(self, oid: bytes, target: BinaryIO, name: bytes) -> None:
         try:
-            self._objects.copy_blob(oid, target)
+            self._contents.copy_blob(oid, target)
         except Corruption as error:
             raise Corruption(f"{os.fsdecode(name)} cannot be restored: {error.message}", hint=error.hint) from error
 

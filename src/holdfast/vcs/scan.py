@@ -88,8 +88,7 @@ class Scan:
     def _note(self, listing: _Listing, item: os.DirEntry[str], descriptor: int) -> None:
         name = os.fsencode(item.name)
         if is_ours_or_git(name):
-            if name.startswith(TEMPORARY_PREFIX):
-                _remove(name, descriptor)
+            remove_temporary(name, descriptor)
             return
         try:
             listing.present[name] = item.stat(follow_symlinks=False)
@@ -182,8 +181,10 @@ def is_tracked(old: tuple[int, bytes] | None, status: os.stat_result) -> bool:
     return (old[0] in (FOLDER, GITLINK)) == stat.S_ISDIR(status.st_mode)
 
 
-def _remove(name: bytes, descriptor: int) -> None:
-    """Removes a file of ours that a killed restore left; a folder of that name is not ours."""
+def remove_temporary(name: bytes, descriptor: int) -> None:
+    """Removes a file of ours that a killed restore left; a folder of such a name is not ours, nor any other file."""
+    if not name.startswith(TEMPORARY_PREFIX):
+        return
     try:
         os.unlink(name, dir_fd=descriptor)
     except (FileNotFoundError, IsADirectoryError, PermissionError):

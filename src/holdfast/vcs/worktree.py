@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -12,14 +12,17 @@ from typing import IO
 
 from holdfast.errors import Corruption, IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import checkout, ignored, trees
+from holdfast.vcs import checkout, trees
 from holdfast.vcs.checkout import ensure_files
 from holdfast.vcs.checkpoint import Snapshot, Tracker
 from holdfast.vcs.folder import Folder
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.ignore import IgnoreRules
+from holdfast.vcs.ignored import Blobs, IgnoredFiles, Kept, Wanted
+from holdfast.vcs.objects import sync_filesystem
 from holdfast.vcs.reading import Reader
 from holdfast.vcs.restore import Restore
+from holdfast.vcs.trees import Change, Entry
 from holdfast.vcs.vault import Vault
 
 
@@ -28,6 +31,7 @@ class Limits:
     """What a worktree keeps at most, and how often a watched one is looked at whole all the same."""
 
     max_file_bytes: int = 1 << 30
+    max_ignored_files: int = 10_000
     scan_every: int = 50
     lock_seconds: float = 10.0
 
@@ -139,19 +143,63 @@ class Worktree:
         found = bytes.fromhex(self._tracker.snapshot(full=False).tree)
         objects = self.vault.objects
         wrong = [
-            os.fsdecode(path)
+            path
             for path, _, wanted in trees.compare(objects, found, target)
             if wanted is not None or trees.lookup(objects, before, path) is not None
         ]
+        self._refuse_wrong(wrong)
+
+    def _refuse_wrong(self, paths: Iterable[bytes]) -> None:
+        wrong = [os.fsdecode(path) for path in paths]
         if wrong:
             raise Corruption(
                 f"{len(wrong)} files of {self.path} are not what the checkpoint has, the first is {wrong[0]}",
                 hint="something else writes to the worktree; stop it and run the command again",
             )
 
-    def blobs_of_ignored(self, patterns: Sequence[str]) -> Generator[tuple[str, int, bytes]]:
-        """Gives path in the worktree, mode and place of each ignored regular file that one of the globs matches."""
-        yield from ignored.matching(self._folder, self._rules, patterns, self._limits.max_file_bytes)
+    def keep_ignored(self, patterns: Sequence[str], blobs: Blobs) -> Kept:
+        """Keeps the content of each ignored file that one of the globs matches; costs little for those unchanged."""
+        with disk_failures():
+            return self._ignored(blobs).kept(patterns, self._limits.max_ignored_files)
+
+    def _ignored(self, blobs: Blobs | None) -> IgnoredFiles:
+        objects, tracker = self.vault.objects, self._tracker
+        return IgnoredFiles(
+            self._folder,
+            self._rules,
+            lambda path: trees.lookup(objects, tracker.root, path) is not None,
+            blobs,
+            max_file_bytes=self._limits.max_file_bytes,
+            cache=self._state / "ignored",
+        )
+
+    def set_ignored(
+        self, wanted: Wanted, backup: Mapping[str, Entry], blobs: Blobs, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """Makes the ignored files what is `wanted`; gives the paths that this changes, also for `dry_run`.
+
+        Only what `backup` has as it is now is overwritten or deleted, all else that is in the way is moved aside.
+        Tracked files, and those that cannot be read or are too large, stay. Nothing is touched unless all contents are
+        undamaged. Verified by looking again; a call that was cut off is finished by the same call.
+        """
+        with disk_failures():
+            self._folder.check()
+            look = self._ignored(None)
+            known = {os.fsencode(path): entry for path, entry in backup.items()}
+            changes = look.changes(wanted, known)
+            if changes and not dry_run:
+                self._apply_ignored(changes, known, blobs)
+                self._refuse_wrong(path for path, _, new in changes if look.entry(path) != new)
+            return tuple(os.fsdecode(path) for path, _, _ in changes)
+
+    def _apply_ignored(self, changes: Sequence[Change], backup: Mapping[bytes, Entry], blobs: Blobs) -> None:
+        for oid in {new[1] for _, _, new in changes if new is not None}:
+            blobs.verify(oid)
+        unknown = {path for path, now, _ in changes if now is not None and backup.get(path) != now}
+        restore = Restore(self._folder, blobs, self._rules, self._state / "aside", unknown, exact=True)
+        restore.apply(changes)
+        failpoint("vcs.ignored.written")
+        sync_filesystem(self.path)
 
     def remove(self) -> None:
         """Removes the folder, and what the vault knows of it, as if it had never been made; then this is closed.
