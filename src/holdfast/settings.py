@@ -139,6 +139,12 @@ class Settings:
     max_file_bytes: int = _setting(
         1 << 30, "Largest file that a checkpoint keeps; larger ones are skipped.", least=1 << 16
     )
+    folder_max_files: int = _setting(
+        200_000, "Files that a snapshot of a folder takes that is no git repository; more are refused.", least=1
+    )
+    folder_max_bytes: int = _setting(
+        10 << 30, "Bytes of the files that such a snapshot takes; more are refused.", least=1 << 16
+    )
     max_ignored_files: int = _setting(
         10_000, "Ignored files that one checkpoint keeps; of more, the first in order of their paths.", least=1
     )

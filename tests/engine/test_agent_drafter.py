@@ -25,7 +25,7 @@ PLAN = {
 
 def drafter(bench: Bench, *turns: Sequence[Action]) -> Drafter:
     agents(bench, drafts=turns)
-    commit = projects.start_commit(bench.project, "")
+    commit = projects.start_commit(bench.house, bench.project, "")
     return wire.drafter(bench.house, bench.project, commit, agent="drafts")
 
 

@@ -222,7 +222,7 @@ def _edit(
 def _commit(house: House, plan_id: str, base: str) -> str:
     with house.database.read() as connection:
         project = project_rows.get(connection, plans.get(connection, plan_id).project_id)
-    return projects.start_commit(project, base)
+    return projects.start_commit(house, project, base)
 
 
 def _task(house: House, task_id: str) -> Task:

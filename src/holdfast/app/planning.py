@@ -104,7 +104,7 @@ def generate(
         raise UsageError(
             f"the request is longer than {MAX_REQUEST:,} characters", hint="put the rest into a file of it"
         )
-    commit = projects.start_commit(project, base)
+    commit = projects.start_commit(house, project, base)
     context = _context(house, project, commit, request)
     drafted = asyncio.run(draft_plan(drafter, request, context, agents=agents))
     file = replace(drafted.result, gates=tuple(gate for gate in GateName if gate in gates), text="")
@@ -134,7 +134,7 @@ def _cost(house: House, drafted: Drafted[Any]) -> float | None:
 
 def _context(house: House, project: Project, commit: str, request: str) -> Context:
     """Gathers what a drafter is told of the project at a commit."""
-    root = Path(project.path)
+    root = Path(project.path) if project.git else house.workspaces.vault(project).path
     files = files_at(root, commit)
     wanted = choose(request, files, mentions(root, commit, words(request)))
     small = [path for path in wanted if files[path] <= MAX_FILE_BYTES]

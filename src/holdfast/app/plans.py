@@ -26,6 +26,7 @@ from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.inquiries import keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
+from holdfast.failpoints import failpoint
 from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps, tasks
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
@@ -109,7 +110,7 @@ def create(
     With `to_run` it is refused, and nothing stored, if it cannot be executed as it is. `drafted` tells how the planner
     came to it; it becomes the plan's first iteration, and the beginning of its conversation.
     """
-    plan, phases, new_tasks = _rows(project, file, base, variables or {})
+    plan, phases, new_tasks = _rows(house, project, file, base, variables or {})
     if to_run:
         refuse_missing_agents(house, project, new_tasks)
         confine.sandbox_of(house.settings, project)
@@ -122,14 +123,14 @@ def create(
 
 
 def _rows(
-    project: Project, file: PlanFile, base: str, variables: Mapping[str, str]
+    house: House, project: Project, file: PlanFile, base: str, variables: Mapping[str, str]
 ) -> tuple[Plan, tuple[Phase, ...], tuple[Task, ...]]:
     unknown = sorted(set(variables) - set(file.variables))
     if unknown:
         known = ", ".join(sorted(file.variables)) or "none"
         raise UsageError(f"the plan has no variable {unknown[0]!r}", hint=f"its variables: {known}")
     file = replace(file, variables={**file.variables, **variables})
-    commit = projects.start_commit(project, base or file.base)
+    commit = projects.start_commit(house, project, base or file.base)
     plan, phases, new_tasks = to_domain(file, ids=clock.new_id, project_id=project.id, created_at=clock.now())
     return replace(plan, base_commit=commit), tuple(phases), tuple(new_tasks)
 
@@ -141,7 +142,7 @@ def preview(
 
     The critical path and the speed-up are those of tasks that take equally long: nothing is known of them yet.
     """
-    plan, phases, new_tasks = _rows(project, file, base, variables or {})
+    plan, phases, new_tasks = _rows(house, project, file, base, variables or {})
     refuse_missing_agents(house, project, new_tasks)
     equal = {task.id: 1.0 for task in new_tasks}
     return Preview(
@@ -358,6 +359,9 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
         plan = plans.get(connection, plan_id)
         project = project_rows.get(connection, plan.project_id)
     refuse_foreign(house, project)
+    if not project.git:
+        told = f"{project.path} has no branches: it is no git repository"
+        raise IllegalState(told, hint="look at what would be written: holdfast plan merge --dry-run")
     if plan.run == 0:
         raise IllegalState(f"P{plan.number} has not run yet: it has no branch", hint="holdfast plan execute")
     name = branch or plan.branch
@@ -365,3 +369,31 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
     with house.database.transaction() as connection:
         plans.tell(connection, plan, "merged", house.actor, {"branch": name})
     return name
+
+
+def merge_files(house: House, plan_id: str, *, back: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+    """Writes what a plan changed into the project's folder, which has no git; gives the paths, also for `dry_run`.
+
+    With `back` it takes all that it has so written back. A snapshot of the folder is kept first. Raises `IllegalState`,
+    and writes nothing, if one of those files was changed by hand meanwhile.
+    """
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        project = project_rows.get(connection, plan.project_id)
+    refuse_foreign(house, project)
+    head = house.workspaces.vault(project).head(plan.branch)
+    if project.git or head is None:
+        told = "is of a git repository" if project.git else "has not run yet"
+        raise IllegalState(f"P{plan.number} {told}: there are no files to write", hint="holdfast plan merge")
+    now = clock.now()
+    with house.workspaces.folder(project) as folder:
+        if back:
+            changed = folder.take_back(plan.id, plan.base_commit, now, dry_run=dry_run)
+        else:
+            changed = folder.merge(plan.id, plan.base_commit, head, now, dry_run=dry_run)
+    failpoint("app.merge.written")
+    if not dry_run:
+        with house.database.transaction() as connection:
+            told = {"files": len(changed), "folder": project.path, "commit": head}
+            plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, told)
+    return changed

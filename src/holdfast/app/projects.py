@@ -1,4 +1,4 @@
-"""Projects: the git repositories that Holdfast works on."""
+"""Projects: the git repositories, and folders that are none, that Holdfast works on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from holdfast.domain import permissions, planfile
 from holdfast.domain.plan import Project
 from holdfast.domain.words import did_you_mean
 from holdfast.engine import confine
+from holdfast.engine.workspace import plain_limits
 from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError, UserError
 from holdfast.sandbox import SandboxName, choose
 from holdfast.store import Connection, projects
-from holdfast.vcs import RepositoryState, inspect, resolve
+from holdfast.vcs import RepositoryState, has_repository, inspect, not_in_snapshot, resolve, survey
 
 SETTINGS = ("agent", "permissions", "sandbox", "include_ignored")
 
@@ -32,16 +33,22 @@ class Registered:
 
 
 def init(
-    house: House, path: Path, *, slug: str = "", include_ignored: Sequence[str] = (), sandbox: str = ""
+    house: House,
+    path: Path,
+    *,
+    slug: str = "",
+    include_ignored: Sequence[str] = (),
+    sandbox: str = "",
+    git: bool = True,
 ) -> Registered:
     """Registers the repository at `path` (or above it) as a project; a second time it gives the same one.
 
-    `include_ignored` are globs of ignored files that checkpoints keep too; given, they replace those it has.
-    `sandbox` is where its commands run. A new project that names none gets `auto`, and `none` where nothing works on
-    this machine, with a note that says so. Raises `Unavailable` for one that does not work here.
+    With `git` False it registers the folder itself, which must not be in a repository. `include_ignored` are globs of
+    ignored files that checkpoints keep too; given, they replace those it has. `sandbox` is where its commands run. A
+    new project that names none gets `auto`, and `none` where nothing works on this machine, with a note that says so.
+    Raises `Unavailable` for one that does not work here.
     """
-    state = inspect(path)
-    root = str(state.root)
+    root, default_branch, known = _repository(path) if git else _plain(house, path)
     wanted: dict[str, object] = {"include_ignored": list(include_ignored)} if include_ignored else {}
     if sandbox:
         choose(sandbox, image=house.settings.sandbox_image)
@@ -49,23 +56,51 @@ def init(
     suited, told = ({}, ()) if sandbox else _suited(house)
     with house.database.transaction() as connection:
         try:
-            found = projects.by_path(connection, root, home=house.places.home)
+            found = projects.by_path(connection, str(root), home=house.places.home)
         except NotFound:
             project = Project(
                 id=clock.new_id(),
                 number=0,
-                slug=_free_slug(connection, slug or slug_of(state.root.name), given=bool(slug)),
-                path=root,
+                slug=_free_slug(connection, slug or slug_of(root.name), given=bool(slug)),
+                path=str(root),
                 home=house.places.home,
-                default_branch=state.default_branch,
+                default_branch=default_branch,
                 settings={**suited, **wanted},
                 created_at=clock.now(),
+                git=git,
             )
-            return Registered(projects.add(connection, project, actor=house.actor), True, (*notes(state), *told))
+            return Registered(projects.add(connection, project, actor=house.actor), True, (*known, *told))
         if wanted:
             kept = {**found.settings, **wanted}
             found = projects.set_settings(connection, found.id, kept, actor=house.actor)
-        return Registered(found, False, notes(state))
+        return Registered(found, False, known)
+
+
+def _repository(path: Path) -> tuple[Path, str, tuple[str, ...]]:
+    state = inspect(path)
+    return state.root, state.default_branch, notes(state)
+
+
+def _plain(house: House, path: Path) -> tuple[Path, str, tuple[str, ...]]:
+    """Gives a folder that may be a project without git, and what to know of it; raises `UserError` if it may not."""
+    root = path.resolve()
+    if not root.is_dir():
+        raise NotFound(f"there is no folder {root}", hint="give the path of a folder")
+    if has_repository(root):
+        raise UserError(
+            f"{root} is in a git repository", hint="register that: holdfast init, without --no-git", code="has_git"
+        )
+    data = house.places.data.resolve()
+    if root in (Path("/"), Path.home().resolve()) or root in (data, *data.parents) or data in root.parents:
+        raise UserError(
+            f"{root} is too much: it is the root, your home, or around or inside Holdfast's data folder",
+            hint="make a folder for the project, or name another data folder with --data",
+            code="folder_too_wide",
+        )
+    found = survey(root, plain_limits(house.settings))
+    known = [f"{found.files:,} files, {found.bytes / (1 << 20):,.1f} MiB: each plan starts from a snapshot of them"]
+    known += [f"of the git repository {name} in it the files are kept, not the history" for name in found.nested]
+    return root, "", tuple(known)
 
 
 def _suited(house: House) -> tuple[dict[str, object], tuple[str, ...]]:
@@ -93,9 +128,12 @@ def notes(state: RepositoryState) -> tuple[str, ...]:
     return tuple(found)
 
 
-def notes_of(project: Project) -> tuple[str, ...]:
-    """Gives what a person should know of a project's repository now."""
-    return notes(inspect(Path(project.path)))
+def notes_of(house: House, project: Project) -> tuple[str, ...]:
+    """Gives what a person should know of a project's repository now, or of the snapshot of its folder."""
+    if project.git:
+        return notes(inspect(Path(project.path)))
+    lacking = not_in_snapshot(house.workspaces.vault(project))
+    return tuple(f"not in the snapshot, too large or not readable: {name}" for name in lacking)
 
 
 def unconfined(house: House, project: Project) -> bool:
@@ -104,13 +142,27 @@ def unconfined(house: House, project: Project) -> bool:
 
 
 def of_folder(house: House, path: Path) -> Project:
-    """Gives the project of the repository that `path` is in; raises `NotFound` if it is not registered."""
-    state = inspect(path)
+    """Gives the project that `path` is in: a repository, or a folder without git that is nearer.
+
+    Raises `NotFound` if it is not registered.
+    """
+    here = path.resolve()
+    root, outside = None, NotFound(f"{here} is not a project yet", hint="register it: holdfast init --no-git")
+    try:
+        root = inspect(path).root
+    except UserError as error:
+        outside = error
     with house.database.read() as connection:
+        folders = [str(each) for each in (here, *here.parents) if root is None or each.is_relative_to(root)]
+        plain = projects.around(connection, folders, home=house.places.home)
+        if plain is not None:
+            return plain
+        if root is None:
+            raise outside
         try:
-            return projects.by_path(connection, str(state.root), home=house.places.home)
+            return projects.by_path(connection, str(root), home=house.places.home)
         except NotFound as error:
-            raise NotFound(f"{state.root} is not a project yet", hint="register it: holdfast init") from error
+            raise NotFound(f"{root} is not a project yet", hint="register it: holdfast init") from error
 
 
 def find(house: House, reference: str, path: Path) -> Project:
@@ -133,8 +185,16 @@ def list_(house: House) -> tuple[Project, ...]:
         return tuple(projects.list_(connection, limit=1000).items)
 
 
-def start_commit(project: Project, base: str) -> str:
-    """Gives the commit that a plan of `project` starts from: `base`, or the present commit of the checkout."""
+def start_commit(house: House, project: Project, base: str) -> str:
+    """Gives the commit that a plan of `project` starts from: `base`, or the present commit of the checkout.
+
+    For a project without git that is a snapshot of its folder, made now; `base` is one before, or a plan's branch.
+    """
+    if not project.git:
+        if base:
+            return house.workspaces.bring(project, base)
+        with house.workspaces.folder(project) as folder:
+            return folder.commit(clock.now())
     state = inspect(Path(project.path))
     if base:
         return resolve(state.root, base)

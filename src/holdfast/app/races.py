@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from holdfast import clock
 from holdfast.app import plans as plan_verbs
@@ -82,7 +81,7 @@ def start(house: House, task_id: str, *, agents: Sequence[str] = (), each: int =
     if not 1 <= len(names) <= MOST_CONTESTANTS:
         raise UsageError(f"a race has 1 to {MOST_CONTESTANTS} contestants, not {len(names)}")
     vault = house.workspaces.vault(view.project)
-    commit = start_commit(vault, view)
+    commit = start_commit(house, vault, view)
     plan, phase = race_rows(view, commit)
     contestants = [contestant(view.task, phase, place, name) for place, name in enumerate(names)]
     plan_verbs.refuse_missing_agents(house, view.project, tuple(contestants))
@@ -109,13 +108,13 @@ def refuse_racing(house: House, view: TaskView) -> None:
         raise IllegalState(f"T{task.number} depends on {', '.join(open_needs)}, which is not done yet")
 
 
-def start_commit(vault: Vault, view: TaskView) -> str:
+def start_commit(house: House, vault: Vault, view: TaskView) -> str:
     """Gives the commit that the task starts from, which the vault has from here on."""
     if view.steps:
         return view.steps[0].commit_before
     head = vault.head(view.plan.branch)
     if head is None:
-        return vault.fetch(Path(view.project.path), view.plan.base_commit)
+        return house.workspaces.bring(view.project, view.plan.base_commit)
     return head
 
 
@@ -248,7 +247,7 @@ def pick(house: House, task_id: str, number: int) -> Step:
     view = task_verbs.show(house, task_id)
     chosen, result = entered(house, view, number)
     vault = house.workspaces.vault(view.project)
-    begun = begin(house, view, chosen, start_of_branch(vault, view))
+    begun = begin(house, view, chosen, start_of_branch(house, vault, view))
     failpoint("app.race.begun")
     head = vault.head(view.plan.branch)
     assert head is not None
@@ -286,10 +285,10 @@ def refuse_picking(view: TaskView, race: Plan, chosen: Task) -> None:
         raise IllegalState(f"the contestant T{chosen.number} is {chosen.status}: only a completed one is picked")
 
 
-def start_of_branch(vault: Vault, view: TaskView) -> str:
+def start_of_branch(house: House, vault: Vault, view: TaskView) -> str:
     """Gives the head of the plan's branch, which is made for a plan that never ran."""
     if vault.head(view.plan.branch) is None:
-        vault.create_branch(view.plan.branch, start_commit(vault, view))
+        vault.create_branch(view.plan.branch, start_commit(house, vault, view))
     head = vault.head(view.plan.branch)
     assert head is not None
     return head

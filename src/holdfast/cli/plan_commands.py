@@ -11,9 +11,10 @@ from holdfast.cli.grammar import dry_run_option, noun, page_options, pairs, proj
 from holdfast.cli.run_commands import detach_option, started, wait_option
 from holdfast.cli.session import Session
 from holdfast.cli.timeline_commands import Wanted, history_options, phase_option, show_history
+from holdfast.errors import UsageError
 
 if TYPE_CHECKING:
-    from holdfast.app.plans import Preview
+    from holdfast.app.plans import PlanView, Preview
     from holdfast.app.wire import House
 
 _PLANNING = "holdfast.cli.planning_commands"
@@ -344,21 +345,72 @@ def history(session: Session, **typed: Any) -> int:
     return show_history(session, Wanted(**typed))
 
 
-@plan.verb("merge", example="holdfast plan merge P3 --branch feature/login")
+@plan.verb(
+    "merge",
+    example="""
+    holdfast plan merge P3 --branch feature/login
+    holdfast plan merge P3 --dry-run      of a project without git: the files that would be written
+    """,
+)
 @plan_argument
 @click.option("--branch", default="", metavar="NAME", help="Branch to write (default: the plan's own name).")
-def merge(session: Session, plan: str, branch: str) -> int:
-    """Write a plan's result into your repository as a branch; your checkout stays as it is."""
+@click.option("--back", is_flag=True, help="Without git: take back what was written into the folder.")
+@yes_option
+@dry_run_option
+def merge(session: Session, plan: str, branch: str, back: bool, yes: bool, dry_run: bool) -> int:
+    """Write a plan's result into your repository as a branch; your checkout stays as it is.
+
+    In a project without git it writes the files that the plan changed into your folder, after a snapshot of it, and
+    refuses if you changed one of them meanwhile.
+    """
     from holdfast.app import plans
+    from holdfast.cli.consent import consents
     from holdfast.cli.render import safe
 
     with session.house() as house:
         plan_id = plans.find(house, plan)
+        view = plans.show(house, plan_id)
+        if not view.project.git:
+            if branch:
+                raise UsageError(f"{view.project.slug} is a project without git: it has no branches")
+            return _merge_files(session, house, view, back=back, yes=yes, dry_run=dry_run)
+        if back:
+            raise UsageError("--back is for projects without git", hint="delete the branch: git branch -D NAME")
+        name = branch or view.plan.branch
+        if dry_run:
+            consents(session, f"write the branch {safe(name)} into {safe(view.project.path)}", yes=yes, dry_run=True)
+            return 0
         name = plans.merge(house, plan_id, branch=branch)
-        path = plans.show(house, plan_id).project.path
     if session.json:
-        session.document({"branch": name, "repository": path})
+        session.document({"branch": name, "repository": view.project.path})
     else:
-        session.out.print(f"the branch {safe(name)} is in {safe(path)}", soft_wrap=True)
+        session.out.print(f"the branch {safe(name)} is in {safe(view.project.path)}", soft_wrap=True)
         session.note(f"take it over: git merge {safe(name)}")
+    return 0
+
+
+def _merge_files(session: Session, house: House, view: PlanView, *, back: bool, yes: bool, dry_run: bool) -> int:
+    """Writes a plan's files into a folder without git, or takes them back; tells them first."""
+    from holdfast.app import plans
+    from holdfast.cli.consent import consents
+    from holdfast.cli.render import safe
+
+    folder, number = safe(view.project.path), view.plan.number
+    wanted = plans.merge_files(house, view.plan.id, back=back, dry_run=True)
+    deed = f"take {len(wanted)} files of {folder} back" if back else f"write {len(wanted)} files into {folder}"
+    if not session.json:
+        for path in wanted:
+            session.out.print(f"  {safe(path)}", soft_wrap=True)
+    if dry_run and session.json:
+        session.document({"dry_run": True, "would": deed, "files": wanted})
+        return 0
+    if not consents(session, deed, yes=yes, dry_run=dry_run):
+        return 0
+    written = plans.merge_files(house, view.plan.id, back=back)
+    if session.json:
+        session.document({"folder": view.project.path, "files": written})
+        return 0
+    session.out.print(f"{len(written)} files of {folder} are {'as they were before' if back else 'written'}")
+    if written and not back:
+        session.note(f"to take that back: holdfast plan merge P{number} --back")
     return 0

@@ -97,7 +97,7 @@ def drafted(session: Session, house: House, request: str, wishes: Wishes, *, dry
 
     refuse_both(wishes.model, wishes.agent)
     found = projects.find(house, wishes.project, Path.cwd())
-    commit = projects.start_commit(found, wishes.base)
+    commit = projects.start_commit(house, found, wishes.base)
     who = drafter(house, found, commit, model=wishes.model, agent=wishes.agent)
     session.note(f"{who.name} drafts a plan")
     gates = [GateName(gate) for gate in wishes.gates]

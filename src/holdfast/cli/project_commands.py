@@ -1,4 +1,4 @@
-"""`init` and `project …`: the repositories that Holdfast works on."""
+"""`init` and `project …`: the repositories and folders that Holdfast works on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ project = noun("project", help="Projects: show them, change their settings.", ex
     holdfast init
     holdfast init ~/src/shop --slug shop --include-ignored '.env*'
     holdfast init --sandbox bubblewrap
+    holdfast init ~/notes --no-git
     """,
 )
 @click.argument("path", required=False, default=".", type=click.Path(path_type=Path))
@@ -35,16 +36,21 @@ project = noun("project", help="Projects: show them, change their settings.", ex
     default=None,
     help="Where its commands run (default: auto if one works here).",
 )
-def init(session: Session, path: Path, slug: str, include_ignored: tuple[str, ...], sandbox: str | None) -> int:
-    """Register a git repository as a project.
+@click.option("--no-git", is_flag=True, help="The folder is no git repository; see docs/without-git.md.")
+def init(
+    session: Session, path: Path, slug: str, include_ignored: tuple[str, ...], sandbox: str | None, no_git: bool
+) -> int:
+    """Register a git repository, or a folder without git, as a project.
 
-    Nothing is written into the repository. A second time it says what is registered already.
+    Nothing is written into it. A second time it says what is registered already.
     """
     from holdfast.app import projects
     from holdfast.cli.render import safe
 
     with session.house() as house:
-        registered = projects.init(house, path, slug=slug, include_ignored=include_ignored, sandbox=sandbox or "")
+        registered = projects.init(
+            house, path, slug=slug, include_ignored=include_ignored, sandbox=sandbox or "", git=not no_git
+        )
     if session.json:
         session.document(registered)
         return 0

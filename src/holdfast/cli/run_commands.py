@@ -78,7 +78,7 @@ def run(
             return 0
         since = history.last_event(house)
         plan = plans.create(house, found, read, base=base, variables=given, to_run=True)
-        for note in projects.notes_of(found):
+        for note in projects.notes_of(house, found):
             session.note(note)
         if projects.unconfined(house, found):
             session.note("no sandbox: the plan's commands run as you, unconfined")

@@ -58,7 +58,7 @@ class ApprovalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A git repository that Holdfast works on.
+    """A git repository that Holdfast works on, or a folder that is none (`git` is False).
 
     `home` is the id of the data folder that holds its vault and worktrees: only workers of that folder run its plans.
     """
@@ -71,6 +71,7 @@ class Project:
     default_branch: str
     settings: Mapping[str, object]
     created_at: datetime
+    git: bool = True
 
 
 @dataclass(frozen=True, slots=True)

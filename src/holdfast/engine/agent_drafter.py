@@ -73,7 +73,7 @@ class AgentDrafter:
     def _make(self, folder: Path) -> None:
         remove_left(folder.parent)
         vault = self.workspaces.vault(self.project)
-        vault.fetch(Path(self.project.path), self.commit)
+        self.workspaces.bring(self.project, self.commit)
         write_files(vault, folder / FILES, self.commit)
 
     async def _hold(self, folder: Path, prompt: str, heard: Heard) -> TurnOutcome:

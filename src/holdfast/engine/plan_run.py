@@ -11,7 +11,6 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TypedDict, assert_never
 
 from dbos import DBOS
@@ -190,7 +189,7 @@ def prepare_plan(runtime: Runtime, seen: Look) -> None:
     vault = runtime.workspaces.vault(seen.project)
     if vault.head(plan.branch) is None:
         if not vault.has_commit(plan.base_commit):  # a fork's is one that only the vault has
-            vault.fetch(Path(seen.project.path), plan.base_commit)
+            runtime.workspaces.bring(seen.project, plan.base_commit)
         failpoint("engine.plan.base_fetched")
         vault.create_branch(plan.branch, plan.base_commit)
         failpoint("engine.plan.branch_made")

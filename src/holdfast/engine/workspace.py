@@ -19,7 +19,7 @@ from holdfast.engine.places import Places
 from holdfast.errors import StepError
 from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
-from holdfast.vcs import Limits, Snapshot, Vault, Worktree
+from holdfast.vcs import Limits, PlainFolder, PlainLimits, Snapshot, Vault, Worktree, resolve
 
 AUTHOR = "Holdfast <holdfast@localhost>"
 
@@ -61,10 +61,23 @@ class Workspaces:
         with self._guard:
             vault = self._vaults.get(project.id)
             if vault is None:
-                vault = Vault.open_or_create(self._places.vault(project.id), Path(project.path))
+                source = Path(project.path) if project.git else None
+                vault = Vault.open_or_create(self._places.vault(project.id), source)
                 vault.recover()
                 self._vaults[project.id] = vault
             return vault
+
+    def bring(self, project: Project, commit: str) -> str:
+        """Gives the id of a commit of the project, which the vault has from here on."""
+        if project.git:
+            return self.vault(project).fetch(Path(project.path), commit)
+        return resolve(self.vault(project).path, commit)
+
+    @contextmanager
+    def folder(self, project: Project) -> Generator[PlainFolder]:
+        """Lends the user's folder of a project without git; one user at a time, among all processes."""
+        with PlainFolder(self.vault(project), Path(project.path), plain_limits(self._settings)) as folder:
+            yield folder
 
     @contextmanager
     def worktree(self, place: Place, *, recreate: bool = False, watch: bool = False) -> Generator[Worktree]:
@@ -146,6 +159,11 @@ class Workspaces:
     def _lock(self, path: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(path, threading.Lock())
+
+
+def plain_limits(settings: Settings) -> PlainLimits:
+    """Gives what a snapshot of a folder without git takes at most."""
+    return PlainLimits(settings.folder_max_files, settings.folder_max_bytes, settings.max_file_bytes)
 
 
 def commit_work(vault: Vault, place: Place, task: Task, step: Step, tree: str, ended_at: datetime) -> str:

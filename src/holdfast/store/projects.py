@@ -1,8 +1,8 @@
-"""Projects: the git repositories that Holdfast works on."""
+"""Projects: the git repositories, and folders that are none, that Holdfast works on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, select, update
@@ -52,6 +52,13 @@ def by_path(connection: Connection, path: str, *, home: str, owner_id: str = LOC
     if row is None:
         raise NotFound(f"{path} is not a project yet", hint="holdfast init")
     return entity(Project, row)
+
+
+def around(connection: Connection, paths: Sequence[str], *, home: str, owner_id: str = LOCAL_OWNER) -> Project | None:
+    """Gives the project without git whose folder is the longest of `paths`, None if there is none."""
+    where = (projects.c.owner_id == owner_id, projects.c.home == home, projects.c.path.in_(paths), ~projects.c.git)
+    rows = connection.execute(select(projects).where(*where)).all()
+    return max((entity(Project, row) for row in rows), key=lambda project: len(project.path), default=None)
 
 
 def by_slug(connection: Connection, slug: str, *, owner_id: str = LOCAL_OWNER) -> Project:

@@ -136,6 +136,7 @@ projects = Table(
     _text("path"),
     _text("home"),
     _text("default_branch"),
+    Column("git", Boolean, nullable=False, server_default=text("true")),
     Column("settings", Json, nullable=False),
     _count("last_step"),
     _time("created_at"),

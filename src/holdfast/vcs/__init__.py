@@ -2,7 +2,7 @@
 
 Contract: only this folder runs git, and only through `git.py`, which no repository can make run a program. What the
 user has in their checkout, index, refs, stash, hooks and configuration is never written, but for `export_branch` and
-`export_commit`.
+`export_commit`, and a folder that is no repository but for `PlainFolder.merge` and `take_back`.
 `Snapshot.tree` is every file that is not ignored, byte for byte; `Worktree.set_tree` gives exactly it back and destroys
 nothing that no snapshot has. Whatever `Vault` returns as written has reached the disk. A kill at any instant leaves
 either the old state or the new one, or something that the same call finishes. All calls block; run them in threads.
@@ -20,8 +20,9 @@ from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
+from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot, survey
 from holdfast.vcs.refs import RefMoved
-from holdfast.vcs.repository import RepositoryState, inspect, published, resolve
+from holdfast.vcs.repository import RepositoryState, has_repository, inspect, published, resolve
 from holdfast.vcs.vault import MergeResult, Vault, check_branch
 from holdfast.vcs.worktree import Limits, Worktree
 
@@ -36,9 +37,12 @@ __all__ = [
     "Kept",
     "Limits",
     "MergeResult",
+    "PlainFolder",
+    "PlainLimits",
     "RefMoved",
     "RepositoryState",
     "Snapshot",
+    "Survey",
     "Vault",
     "Wanted",
     "Worktree",
@@ -46,11 +50,14 @@ __all__ = [
     "contents_at",
     "diff",
     "files_at",
+    "has_repository",
     "inspect",
     "measure",
     "mentions",
+    "not_in_snapshot",
     "published",
     "remove_folder",
     "resolve",
+    "survey",
     "write_files",
 ]

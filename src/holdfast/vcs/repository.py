@@ -111,6 +111,11 @@ def _dirty(root: Path) -> bool:
 _NO_FILTER = (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
 
 
+def has_repository(path: Path) -> bool:
+    """Says whether a folder is, or lies in, a git repository of any sort."""
+    return bool(git.run(["rev-parse", "--git-dir"], cwd=path, ok=(0, 128)))
+
+
 def published(root: Path, commit: str) -> bool:
     """Tells whether a branch of a remote, as the repository last saw it, has the commit."""
     asked = ["for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes"]

@@ -51,9 +51,12 @@ class Restore:
         self._folder, self._contents, self._rules = folder, contents, rules
         self._aside, self._skipped, self._exact = aside, skipped, exact
 
-    def apply(self, changes: Iterable[Change]) -> set[bytes]:
-        """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to."""
-        first, rest = _apart(changes)
+    def apply(self, changes: Iterable[Change], *, spare_ignored: bool = True) -> set[bytes]:
+        """Makes every path of `changes` (old, new) what it is to be; gives the folders that were written to.
+
+        What rules that come with the changes begin to ignore is not deleted, unless told so.
+        """
+        first, rest = _apart(changes) if spare_ignored else ([], list(changes))
         spared: set[bytes] = set()
         folders: set[bytes] = set()
         if first:
@@ -109,23 +112,21 @@ class Restore:
             if there is not None and (unknown or stat.S_ISDIR(there.st_mode)):
                 self._move_aside(name, descriptor)
             elif old and old[1] == new[1] and SYMLINK not in (old[0], new[0]) and there and stat.S_ISREG(there.st_mode):
-                self._set_mode(name, descriptor, there, new[0])
+                os.chmod(name, self._bits(new[0], there), dir_fd=descriptor)
                 return
-            self._replace(name, descriptor, new)
+            self._replace(name, descriptor, new, there if there and stat.S_ISREG(there.st_mode) else None)
 
-    def _set_mode(self, name: bytes, descriptor: int, there: os.stat_result, mode: int) -> None:
-        if self._exact:
-            os.chmod(name, mode & 0o777, dir_fd=descriptor)
-        else:
-            _set_executable(name, descriptor, there, mode == EXECUTABLE)
+    def _bits(self, mode: int, there: os.stat_result) -> int:
+        """Gives the permission bits for a file in the place of `there`: git knows only the executable one."""
+        return mode & 0o777 if self._exact else _executable_bits(there, mode == EXECUTABLE)
 
-    def _replace(self, name: bytes, descriptor: int, new: Entry) -> None:
+    def _replace(self, name: bytes, descriptor: int, new: Entry, there: os.stat_result | None) -> None:
         temporary = TEMPORARY_PREFIX + new_id().encode()
         try:
             if new[0] == SYMLINK:
                 os.symlink(self._link(new[1], name), temporary, dir_fd=descriptor)
             else:
-                self._write_file(temporary, descriptor, new, name)
+                self._write_file(temporary, descriptor, new, name, there)
             os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
         except BaseException:
             with suppress(FileNotFoundError):
@@ -137,14 +138,17 @@ class Restore:
         self._copy(oid, target, name)
         return target.getvalue()
 
-    def _write_file(self, temporary: bytes, descriptor: int, new: Entry, name: bytes) -> None:
-        mode = 0o600 if self._exact else 0o777 if new[0] == EXECUTABLE else 0o666
+    def _write_file(
+        self, temporary: bytes, descriptor: int, new: Entry, name: bytes, there: os.stat_result | None
+    ) -> None:
+        exact = new[0] & 0o777 if self._exact else self._bits(new[0], there) if there else None
+        mode = 0o600 if exact is not None else 0o777 if new[0] == EXECUTABLE else 0o666
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(temporary, flags, mode, dir_fd=descriptor), "wb") as target:
             self._copy(new[1], target, name)
-            if self._exact:
+            if exact is not None:
                 target.flush()
-                os.fchmod(target.fileno(), new[0] & 0o777)
+                os.fchmod(target.fileno(), exact)
 
     def _copy(self, oid: bytes, target: BinaryIO, name: bytes) -> None:
         try:
@@ -237,7 +241,6 @@ def _is_folder(name: bytes, descriptor: int) -> bool:
     return there is not None and stat.S_ISDIR(there.st_mode)
 
 
-def _set_executable(name: bytes, descriptor: int, there: os.stat_result, executable: bool) -> None:
+def _executable_bits(there: os.stat_result, executable: bool) -> int:
     bits = there.st_mode & 0o777
-    bits = bits | (bits & 0o444) >> 2 if executable else bits & ~0o111
-    os.chmod(name, bits, dir_fd=descriptor)
+    return bits | (bits & 0o444) >> 2 if executable else bits & ~0o111

@@ -64,8 +64,8 @@ class Vault:
     # -- making and opening -------------------------------------------------------------------------------------------
 
     @classmethod
-    def open_or_create(cls, path: Path, repository: Path) -> Vault:
-        """Gives the vault at `path`, made from the objects of `repository` if there is none yet.
+    def open_or_create(cls, path: Path, repository: Path | None) -> Vault:
+        """Gives the vault at `path`, made from the objects of `repository`, or empty and SHA-256, if there is none yet.
 
         Safe to call again after a crash and from several processes at once. The objects are hard-linked where that is
         possible, else copied; the result is on the disk on return.
@@ -490,8 +490,28 @@ def _lock_file(path: Path) -> IO[bytes]:
     return open(path, "ab")
 
 
-def _build(path: Path, repository: Path) -> None:
+def _build(path: Path, repository: Path | None) -> None:
     """Makes the vault beside its place, flushes it, and renames it there: a kill leaves none or a whole one."""
+    for leftover in path.parent.glob(f"{path.name}.making-*"):
+        shutil.rmtree(leftover)
+    making = path.with_name(f"{path.name}.making-{new_id()}")
+    if repository is None:
+        _make_empty(making, "sha256")
+        _make_private(making, "sha256", making / "info" / "exclude")
+    else:
+        _copy_objects(making, repository)
+    failpoint("vcs.vault.built")
+    sync_filesystem(making)
+    making.rename(path)
+    failpoint("vcs.vault.renamed")
+    sync_filesystem(path)
+
+
+def _make_empty(making: Path, object_format: str) -> None:
+    git.run(["init", "-q", "--bare", "--template=", f"--object-format={object_format}", str(making)])
+
+
+def _copy_objects(making: Path, repository: Path) -> None:
     state = inspect(repository)
     if state.partial:
         raise UserError(
@@ -499,22 +519,14 @@ def _build(path: Path, repository: Path) -> None:
             hint="run `git fetch --refetch --no-filter` in it, and `git config --unset remote.origin.promisor`",
             code="partial_clone",
         )
-    for leftover in path.parent.glob(f"{path.name}.making-*"):
-        shutil.rmtree(leftover)
-    making = path.with_name(f"{path.name}.making-{new_id()}")
     if state.head_commit is None and not _has_refs(state.git_dir):
-        git.run(["init", "-q", "--bare", "--template=", f"--object-format={state.object_format}", str(making)])
+        _make_empty(making, state.object_format)
     else:
         git.run(["clone", "-q", "--bare", "--template=", str(state.git_dir), str(making)], file_transport=True)
         if (making / "objects" / "info" / "alternates").exists():
             git.run(["repack", "-a", "-d", "-q"], git_dir=making)
             (making / "objects" / "info" / "alternates").unlink()
     _make_private(making, state.object_format, state.git_dir / "info" / "exclude")
-    failpoint("vcs.vault.built")
-    sync_filesystem(making)
-    making.rename(path)
-    failpoint("vcs.vault.renamed")
-    sync_filesystem(path)
 
 
 def _has_refs(git_dir: Path) -> bool:

@@ -85,7 +85,7 @@ class Worktree:
         state = vault.path / "holdfast" / "worktrees" / path.name
         with disk_failures():
             state.mkdir(parents=True, exist_ok=True)
-            lock = _locked(state / "lock", path, limits.lock_seconds)
+            lock = locked(state / "lock", path, limits.lock_seconds)
             try:
                 ensure_files(vault, state, path, branch, commit, recreate_at)
                 return cls(vault, path, state, lock, commit, watch, limits)
@@ -233,7 +233,8 @@ class Worktree:
         self.close()
 
 
-def _locked(place: Path, path: Path, seconds: float) -> IO[bytes]:
+def locked(place: Path, path: Path, seconds: float) -> IO[bytes]:
+    """Gives the lock file of a folder, locked until it is closed; raises `IllegalState` after `seconds`."""
     lock = open(place, "ab")  # noqa: SIM115 lives as long as the worktree is open
     deadline = monotonic() + seconds
     while True:
@@ -243,7 +244,7 @@ def _locked(place: Path, path: Path, seconds: float) -> IO[bytes]:
             if monotonic() > deadline:
                 lock.close()
                 raise IllegalState(
-                    f"the worktree {path} is in use by another process",
+                    f"the folder {path} is in use by another process",
                     hint="wait until its task has ended, or interrupt it",
                     code="worktree_in_use",
                 ) from None

@@ -69,6 +69,7 @@ def _tables() -> None:
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("home", sa.Text(), nullable=False),
         sa.Column("default_branch", sa.Text(), nullable=False),
+        sa.Column("git", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("settings", Json(), nullable=False),
         sa.Column("last_step", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
