@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import sys
 from pathlib import Path
 
-from tests.vcs.places import BRANCH, TIME, walk, write
+from tests.vcs.places import BRANCH, TIME, Files, walk, write
 
 from holdfast.engine.kept import BlobFolder
-from holdfast.vcs import Vault, Wanted, Worktree
+from holdfast.vcs import PlainFolder, Vault, Wanted, Worktree, trees
+from holdfast.vcs.trees import FILE
 
 CHECKPOINTS = "refs/holdfast/checkpoints/task"
 KEYS = ("*.key",)
@@ -28,6 +30,38 @@ def work(root: Path) -> None:
     write(root / "old", "a file now")
     write(root / "one.key", "ignored")
     write(root / "new/two.key", "ignored too")
+
+
+def put_into_a_plain_folder(folder: Path) -> tuple[Files, Files]:
+    """Puts a plan's result into a folder without git, takes it back, and puts it there again."""
+    root = folder / "plain"
+    root.mkdir(exist_ok=True)
+    with (
+        Vault.open_or_create(folder / "data/plain.git", None) as vault,
+        PlainFolder(vault, root) as plain,
+    ):
+        assert vault.recover(0.0)
+        base = vault.head("base")
+        if base is None:
+            write(root / "change.txt", "1")
+            write(root / "gone/a", "a")
+            base = plain.commit(TIME)
+            vault.create_branch("base", base)
+        blob = vault.objects.put("blob", b"2")
+        made = {b"change.txt": (FILE, blob), b"gone/a": None, b"gone": (FILE, blob), b"new/b": (FILE, blob)}
+        tree = trees.apply(vault.objects, bytes.fromhex(vault.tree_of(base)), {b"gone": None})
+        tree = trees.apply(vault.objects, tree, {path: entry for path, entry in made.items() if entry})
+        head = vault.write_commit(tree.hex(), [base], "made\n", time=TIME)
+        plain.merge("plan", base, head, TIME)
+        if not vault.refs("refs/heads/taken"):
+            plain.take_back("plan", base, TIME)
+            vault.create_branch("taken", base)
+            back = walk(root)
+            write(folder / "back", repr(back))
+            plain.merge("plan", base, head, TIME)
+        back = ast.literal_eval((folder / "back").read_text())
+        assert vault.fsck() == []
+        return back, walk(root)
 
 
 def run(folder: Path) -> dict[str, object]:
@@ -56,6 +90,7 @@ def run(folder: Path) -> dict[str, object]:
             worktree.set_tree(tree)
             worktree.set_ignored(Wanted(kept, KEYS), {}, blobs)
             files = walk(worktree.path)
+        plain_back, plain = put_into_a_plain_folder(folder)
         exported = vault.export_branch(repository, BRANCH, "review")
         refs = vault.refs("refs/")
         problems = vault.fsck()
@@ -64,6 +99,8 @@ def run(folder: Path) -> dict[str, object]:
     }
     return {
         "files": {path.decode(): [kind, content.decode()] for path, (kind, content) in files.items()},
+        "plain": {path.decode(): [kind, content.decode()] for path, (kind, content) in plain.items()},
+        "plain_back": {path.decode(): [kind, content.decode()] for path, (kind, content) in plain_back.items()},
         "back": {path.decode(): [kind, content.decode()] for path, (kind, content) in back.items()},
         "refs": refs,
         "exported": exported,

@@ -231,7 +231,7 @@ class PlainFolder:
         names = ", ".join(os.fsdecode(path) for path in paths[:_NAMED]) + (" …" if len(paths) > _NAMED else "")
         raise IllegalState(
             f"{len(paths)} files of {self.path} were changed by hand since: {names}; nothing was written",
-            hint="move them away, or make them as they were, or take the plan's version (see holdfast plan diff)",
+            hint="move them away, or make them as they were, then write again",
             code="folder_changed",
         )
 
