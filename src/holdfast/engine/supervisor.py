@@ -235,7 +235,7 @@ def _lay_out(work: _Work) -> None:
     vault = work.parts.workspaces.vault(work.project)
     commit = vault.head(work.plan.branch)
     if commit is None:
-        vault.fetch(Path(work.project.path), work.plan.base_commit)
+        work.parts.workspaces.bring(work.project, work.plan.base_commit)
     folder = work.parts.places.supervisor(work.plan.id) / FILES
     shutil.rmtree(folder, ignore_errors=True)
     write_files(vault, folder, commit or work.plan.base_commit)

@@ -28,7 +28,7 @@ from holdfast.vcs import git, trees
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects, sync_filesystem
 from holdfast.vcs.refs import Refs
-from holdfast.vcs.repository import inspect
+from holdfast.vcs.repository import has_repository, inspect
 
 AUTHOR = "Holdfast <holdfast@localhost>"
 RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
@@ -159,6 +159,9 @@ class Vault:
 
     def _export(self, repository: Path, source: str, commit: str, name: str) -> str:
         check_branch(name)
+        if not has_repository(repository):
+            told = f"{repository} has no branches: it is no git repository"
+            raise IllegalState(told, hint="its files are written by `holdfast plan merge`", code="no_git")
         ref = _branch_ref(name)
         listed = git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"], cwd=repository)
         heads = {taken: found for found, _, taken in (line.partition(" ") for line in listed.splitlines())}
