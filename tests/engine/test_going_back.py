@@ -257,7 +257,7 @@ def test_what_is_discarded_is_still_in_its_checkpoint(bench: Bench) -> None:
     before = files(worktree(bench))
     done = rewind(bench, view, "two", "1", How(Preserve.DISCARD))
     assert done.outcome["preserved"] is None
-    assert git(bench.repository, "branch", "--list", "holdfast/*") == ""
+    assert git(bench.repository, "branch", "--list", "holdfast*") == ""
     made = tasks.show(bench.house, task_id(view, "two")).checkpoints[0]
     assert made.kind is CheckpointKind.PRE_REWIND
     undo.undo(bench.house)

@@ -154,6 +154,7 @@ def test_a_folder_becomes_a_file_and_again_a_folder(plain: PlainFolder) -> None:
     head = made(plain, base, {"old": (FILE, "a file now")})
     plain.merge("plan", base, head, TIME)
     assert (plain.path / "old").read_text() == "a file now"
+    assert plain.merge("plan", base, head, TIME) == ()
     plain.take_back("plan", base, TIME)
     assert walk(plain.path) == before
 

@@ -188,7 +188,8 @@ def prepare_plan(runtime: Runtime, seen: Look) -> None:
     plan = seen.plan
     vault = runtime.workspaces.vault(seen.project)
     if vault.head(plan.branch) is None:
-        runtime.workspaces.bring(seen.project, plan.base_commit)
+        if not vault.has_commit(plan.base_commit):  # a fork's is one that only the vault has
+            runtime.workspaces.bring(seen.project, plan.base_commit)
         failpoint("engine.plan.base_fetched")
         vault.create_branch(plan.branch, plan.base_commit)
         failpoint("engine.plan.branch_made")

@@ -44,7 +44,7 @@ from holdfast.vcs import Vault, Worktree, check_branch
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-KEPT = "holdfast/kept"
+KEPT = "holdfast-kept"
 STASHES = "refs/holdfast/stash"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -210,8 +210,7 @@ class PlainFolder:
         ends = [self._tree(head) for head in heads]
         paths = {path for end in ends for path, _, _ in trees.compare(objects, start, end)}
         aims = {path: self._leaf(wanted, path) for path in sorted(paths)}
-        doomed = {path for path, aim in aims.items() if aim is None}
-        present = {path: self._present(path, doomed) for path in aims}
+        present = {path: self._present(path, aims.keys()) for path in aims}
         self._refuse(
             [
                 path
@@ -235,15 +234,15 @@ class PlainFolder:
             code="folder_changed",
         )
 
-    def _present(self, path: bytes, doomed: Iterable[bytes]) -> Entry | None:
-        """Gives what is at `path` now. What is in `doomed`, and folders of nothing else, count as gone."""
+    def _present(self, path: bytes, judged: Collection[bytes]) -> Entry | None:
+        """Gives what is at `path` now; folders of nothing but `judged` paths, each looked at by itself, are nothing."""
         above, _, name = path.rpartition(b"/")
         try:
             with self._folder.open(above) as descriptor:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     inner = _files_below(os.fsencode(self.path) + b"/", path)
-                    return None if all(each in doomed for each in inner) else _UNKNOWN
+                    return None if all(each in judged for each in inner) else _UNKNOWN
                 reader = Reader(self._vault.objects, self._limits.max_file_bytes)
                 reader.begin()
                 found = reader.entry(descriptor, name, path, status, None)
@@ -252,7 +251,7 @@ class PlainFolder:
             if error.errno == errno.ENOENT:
                 return None
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                return None if any(each in doomed for each in _above(path)) else _UNKNOWN
+                return None if any(each in judged for each in _above(path)) else _UNKNOWN
             if isinstance(error, PermissionError):
                 return _UNKNOWN
             raise
@@ -292,7 +291,7 @@ class _Raced:
 
     def __contains__(self, path: object) -> bool:
         assert isinstance(path, bytes)
-        return self._folder._present(path, self._decided) != self._decided[path]  # pyright: ignore[reportPrivateUsage]
+        return self._folder._present(path, self._decided.keys()) != self._decided[path]  # pyright: ignore[reportPrivateUsage]
 
     def __iter__(self) -> Iterator[bytes]:
         return (path for path in self._decided if path in self)

@@ -163,10 +163,8 @@ class Vault:
     def _export(self, repository: Path, source: str, commit: str, name: str) -> str:
         check_branch(name)
         if not has_repository(repository):
-            hint = "its files are written by `holdfast plan merge`; a branch of a plan is in the vault"
-            raise IllegalState(
-                f"{repository} has no branches: it is no git repository", hint=hint, code="no_repository"
-            )
+            told = f"{repository} has no branches: it is no git repository"
+            raise IllegalState(told, hint="its files are written by `holdfast plan merge`", code="no_git")
         ref = _branch_ref(name)
         listed = git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"], cwd=repository)
         heads = {taken: found for found, _, taken in (line.partition(" ") for line in listed.splitlines())}
