@@ -18,7 +18,7 @@ from holdfast.domain.readiness import BUSY
 from holdfast.domain.restore import PlanMove, PlanPoint, Restoration, TaskMove, task_point
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING
-from holdfast.engine import restoring
+from holdfast.engine import inquiries, restoring
 from holdfast.engine.restoring import Intent
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import Connection, checkpoints, conversations, events, messages, operations, plans, tasks
@@ -132,6 +132,12 @@ def _refuse_busy(connection: Connection, of: Conversation) -> None:
         if plan.status in PLAN_EXECUTING:
             raise IllegalState(
                 f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}", code="running"
+            )
+        if any(each.kind == inquiries.KIND for each in operations.open_ones(connection, plan_id=plan.id)):
+            raise IllegalState(
+                f"the supervisor of P{plan.number} is being asked",
+                hint=f"wait for its answer; if that was cut off: holdfast supervisor resume P{plan.number}",
+                code="running",
             )
         return
     task = tasks.get(connection, of.task_id)
