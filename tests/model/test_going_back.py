@@ -219,24 +219,24 @@ class GoingBack(RuleBasedStateMachine):
             self.done.clear()
             return
         self.done.pop()
-        now = self.world
-        self.saved(now)
+        # What was edited since is kept with the undo, and comes back when it is put again.
+        self.undone.append((before, self.world))
+        self.saved(self.world)
         self.world = before
-        self.undone.append((before, after))
 
     @precondition(lambda self: self.undone)
     @rule()
     def redo(self) -> None:
-        before, after = self.undone[-1]
+        _, after = self.undone[-1]
         try:
             undo.redo(self.bench.house)
         except IllegalState:
             self.undone.clear()
             return
         self.undone.pop()
+        self.done.append((self.world, after))
         self.saved(self.world)
         self.world = after
-        self.done.append((before, after))
 
     # -- between ---------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from holdfast.domain.restore import (
     decide,
     merged,
     own_branch,
+    own_worktree,
 )
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
@@ -366,8 +367,8 @@ def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths:
         message = f"Restore {', '.join(paths[:5])} from {cut.commit[:12]}\n"
         commit = vault.write_commit(tree, (head,), message, author=AUTHOR, time=clock.now())
         moves = (BranchMove(cut.branch, head, commit),)
-    owner = task.id if task is not None and own_branch(seen, task) else None
-    return Restoration(seen.plan.id, moves, (FilesMove(owner, cut.branch, cut.tree, paths),))
+    files = FilesMove(own_worktree(seen, task), cut.branch, cut.tree, paths, kept=cut.kept)
+    return Restoration(seen.plan.id, moves, (files,))
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------

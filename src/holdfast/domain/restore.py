@@ -48,7 +48,8 @@ class BranchMove:
 class FilesMove:
     """The files of a worktree: the plan's, or that of the task `task_id`. With `paths` only those, else all.
 
-    `before` is the tree that was found there; it is known once the `pre_rewind` checkpoint is made.
+    `before` is the tree that was found there; it is known once the `pre_rewind` checkpoint is made. Ignored files that
+    are kept become those of the checkpoint `kept`, empty = they stay; `kept_before` has those that were found.
     """
 
     task_id: str | None
@@ -56,6 +57,8 @@ class FilesMove:
     after: str
     paths: tuple[str, ...] = ()
     before: str = ""
+    kept: str = ""
+    kept_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def turned_round(done: Restoration, new_id: Callable[[], str]) -> Restoration:
     return replace(
         done,
         branches=tuple(BranchMove(each.branch, each.after, each.before) for each in done.branches),
-        files=tuple(replace(each, after=each.before, before="") for each in done.files),
+        files=tuple(_files_back(each) for each in done.files),
         tasks=tuple(TaskMove(each.task_id, each.after, each.before) for each in done.tasks),
         phases=tuple(PhaseMove(each.phase_id, each.after, each.before) for each in done.phases),
         plan=PlanMove(done.plan.after, done.plan.before) if done.plan else None,
@@ -148,15 +151,24 @@ def turned_round(done: Restoration, new_id: Callable[[], str]) -> Restoration:
     )
 
 
+def _files_back(done: FilesMove) -> FilesMove:
+    kept = done.kept_before if done.kept else ""
+    return replace(done, after=done.before, before="", kept=kept, kept_before="")
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A point on a branch: its commit, the files, and the newest step that is part of it (None: before all of them)."""
+    """A point on a branch: its commit, the files, and the newest step that is part of it (None: before all of them).
+
+    `kept` is the checkpoint that has the ignored files of then, empty if none has.
+    """
 
     branch: str
     commit: str
     tree: str
     step_id: str | None
     at: datetime
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +200,11 @@ class Picture:
         return next((step for step in self.steps if step.id == step_id), None)
 
 
+def own_worktree(picture: Picture, task: Task | None) -> str | None:
+    """Gives the id of the task whose worktree is meant, None for the plan's."""
+    return task.id if task is not None and own_branch(picture, task) else None
+
+
 def own_branch(picture: Picture, task: Task) -> bool:
     """Tells whether a task works on a branch of its own."""
     return picture.phase(task).mode is PhaseMode.PARALLEL
@@ -208,7 +225,7 @@ def cut_at(picture: Picture, checkpoint: Checkpoint, branch: str) -> Cut:
         last = _before(picture, step)
     else:
         last = step.id
-    return Cut(branch, checkpoint.head_commit, checkpoint.tree, last, checkpoint.created_at)
+    return Cut(branch, checkpoint.head_commit, checkpoint.tree, last, checkpoint.created_at, checkpoint.id)
 
 
 def last_at(picture: Picture, checkpoint: Checkpoint, branch: str) -> str | None:
@@ -351,7 +368,7 @@ def decide(
             for branch, commit in heads.items()
             if picture.heads[branch] != commit
         ),
-        files=(FilesMove(task.id if task and own_branch(picture, task) else None, cut.branch, cut.tree),),
+        files=(FilesMove(own_worktree(picture, task), cut.branch, cut.tree, kept=cut.kept),),
         tasks=tuple(moves),
         phases=() if alone else tuple(_phases(picture, states, touched, first)),
         plan=_plan_at(picture, bool(touched) and not alone, variables, stays=alone),

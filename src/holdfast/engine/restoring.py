@@ -21,6 +21,7 @@ from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import FilesMove, Preserve, Restoration
 from holdfast.domain.transitions import PLAN_EXECUTING
+from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
 from holdfast.engine.places import Places
 from holdfast.engine.workspace import AUTHOR, Place, Workspaces, make_checkpoint
 from holdfast.errors import Corruption, IllegalState, StepError, UserError
@@ -31,6 +32,7 @@ from holdfast.store import (
     Operation,
     OperationStatus,
     approvals,
+    blobs,
     checkpoints,
     operations,
     plans,
@@ -168,6 +170,7 @@ def finish(parts: Parts, operation_id: str) -> Operation:
         move = replace(move, operation=operation, intent=intent_of(operation))
         try:
             move = move.save(worktrees)
+            move.verify_kept()
             preserved = move.preserve()
             move.set_files(worktrees)
         except (UserError, StepError, Corruption) as error:
@@ -252,19 +255,29 @@ class Move:
             after_step=newest,
         )
         moved = next((each for each in self.restoration.tasks if each.task_id == owner), None)
-        made = replace(made, message_id=moved.before.head_message_id if moved else None)
+        kept = keep(self.parts.places.blobs, self.project, worktree)
+        made = replace(noted(made, kept), message_id=moved.before.head_message_id if moved else None)
         saved = Saved(snapshot.tree, number, made.id, head)
         intent = replace(self.intent, saved={**(self.intent.saved or {}), files.branch: saved})
         with self.parts.database.transaction() as connection:
             checkpoints.add(connection, made, actor=self.operation.actor)
-            noted = operations.note(connection, self.operation.id, intent.row())
+            blobs.attach(connection, made.id, kept.files)
+            written = operations.note(connection, self.operation.id, intent.row())
         failpoint("engine.restore.saved")
-        return replace(self, operation=noted, intent=intent)
+        return replace(self, operation=written, intent=intent)
 
     def _head_before(self, branch: str) -> str:
         moved = next((each for each in self.restoration.branches if each.branch == branch), None)
         head = moved.before if moved else self.vault.head(branch)
         return head or self.plan.base_commit
+
+    def verify_kept(self) -> None:
+        """Raises `Corruption` if a kept file that is to be put back is missing or damaged."""
+        for files in self.restoration.files:
+            if files.kept:
+                with self.parts.database.read() as connection:
+                    wanted = checkpoints.get_by_id(connection, files.kept)
+                verify_kept(self.parts.database, self.parts.places.blobs, wanted)
 
     def preserve(self) -> dict[str, object] | None:
         """Keeps what is left behind as it was asked for; gives how, None if nothing is left behind."""
@@ -317,12 +330,23 @@ class Move:
     def set_files(self, worktrees: Mapping[str, Worktree]) -> None:
         for files in self.restoration.files:
             worktrees[files.branch].set_tree(self.target(files))
+            self._set_kept(worktrees[files.branch], files.kept, self.saved(files).checkpoint_id, files.paths)
             failpoint("engine.restore.files_set")
 
     def put_back(self, worktrees: Mapping[str, Worktree]) -> None:
         """Gives the worktrees back the files that they had."""
         for branch, saved in (self.intent.saved or {}).items():
             worktrees[branch].set_tree(saved.tree)
+            self._set_kept(worktrees[branch], saved.checkpoint_id, "")
+
+    def _set_kept(self, worktree: Worktree, checkpoint_id: str, backup_id: str, paths: tuple[str, ...] = ()) -> None:
+        """Makes the ignored files that the project keeps what a checkpoint has; without one they stay."""
+        if not checkpoint_id:
+            return
+        with self.parts.database.read() as connection:
+            wanted = checkpoints.get_by_id(connection, checkpoint_id)
+            backup = checkpoints.get_by_id(connection, backup_id) if backup_id else None
+        restore_kept(self.parts.database, self.parts.places.blobs, worktree, wanted, backup, within=paths)
 
     def give_up(self, error: str) -> None:
         with self.parts.database.transaction() as connection:
@@ -337,7 +361,11 @@ class Move:
         """Writes all rows, the events and the end of the operation, all or none."""
         done = replace(
             self.restoration,
-            files=tuple(replace(files, before=self.saved(files).tree) for files in self.restoration.files),
+            files=tuple(
+                replace(files, before=saved.tree, kept_before=saved.checkpoint_id)
+                for files in self.restoration.files
+                for saved in [self.saved(files)]
+            ),
         )
         outcome = {
             **(self.intent.told or {}),
