@@ -69,7 +69,7 @@ def _root(path: Path) -> Path:
     except git.GitError as error:
         raise UserError(
             f"{path} is not in a git repository: {_last_line(error.message)}",
-            hint="run `git init` and commit something, or go to a repository",
+            hint="run `git init` and commit something, or register the folder as it is: holdfast init --no-git",
             code="not_a_repository",
         ) from error
     if bare == "true":
