@@ -217,5 +217,5 @@ def record(connection: Connection, actor: str, view: TaskView, task: Task, plan:
         plan_id=view.plan.id,
         phase_id=view.phase.id,
         task_id=view.task.id,
-        data={**told, "title": task.title, "operation": operation.id},
+        data={**told, "name": task.title, "operation": operation.id},
     )
