@@ -1,4 +1,4 @@
-"""Forks: a new task whose files, branch and conversation begin at a checkpoint of another one (decision 0013).
+"""Forks: a new task whose files, branch and conversation begin at a checkpoint of another one (decision 0014).
 
 Like a contestant of a race, a fork is a task in a plan of its own and ends on a branch of its own, unmerged: so it can
 be made whatever the original does, runs beside it, and is paused, killed, resumed and rewound like any task.

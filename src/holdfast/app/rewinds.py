@@ -183,6 +183,11 @@ def picture(house: House, connection: Connection, plan_id: str) -> Picture:
 
 def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Checkpoint, how: How) -> Decided:
     task = tasks.get(connection, task_id)
+    if checkpoint.task_id != task.id:
+        raise UsageError(
+            f"the checkpoint {checkpoint.name or checkpoint.number} is not one of T{task.number}",
+            hint="go back with its plan: holdfast plan rollback",
+        )
     seen = picture(house, connection, task.plan_id)
     branch = task.branch or seen.plan.branch
     _refuse_unborn(seen, task, branch)

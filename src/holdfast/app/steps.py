@@ -18,11 +18,12 @@ from holdfast.vcs import Diff
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step with its task and the state that follows from its fields."""
+    """A step with its task, the state that follows from its fields, and the number of the step that it came after."""
 
     step: Step
     state: str
     task: Task
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,11 @@ def list_(
             limit=limit,
             cursor=cursor or None,
         )
-        items = tuple(StepView(step, state(step), task_rows.get(connection, step.task_id)) for step in found.items)
+        numbers = steps.numbers(connection, [step.parent_step_id for step in found.items if step.parent_step_id])
+        items = tuple(
+            StepView(step, state(step), task_rows.get(connection, step.task_id), numbers.get(step.parent_step_id or ""))
+            for step in found.items
+        )
         return Page(items, found.next_cursor)
 
 

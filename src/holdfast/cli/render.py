@@ -198,11 +198,12 @@ def asked_in(gate: Approval) -> str:
     return f"{gate.title.partition(': ')[0]}: {question}" + (f" ({chosen})" if chosen else "")
 
 
-def steps_table(rows: Iterable[tuple[Step, str, str]]) -> Table:
-    """Makes a table of steps, each with its state and what names its task."""
+def steps_table(rows: Iterable[tuple[Step, str, str]], *, parents: Mapping[int, int | None] | None = None) -> Table:
+    """Makes a table of steps, each with its state and what names its task; with `parents`, what each came after."""
     shown = [
         [
             str(step.number),
+            *([str(parents.get(step.number) or "")] if parents is not None else []),
             word(state),
             task,
             f"#{step.attempt}",
@@ -215,8 +216,9 @@ def steps_table(rows: Iterable[tuple[Step, str, str]]) -> Table:
         ]
         for step, state, task in rows
     ]
-    headings = ["step", "state", "task", "try", "commit", "files", "time", "cpu", "memory", "started"]
-    return table(headings, shown, right=("step", "files", "time", "cpu", "memory"))
+    after = ["after"] if parents is not None else []
+    headings = ["step", *after, "state", "task", "try", "commit", "files", "time", "cpu", "memory", "started"]
+    return table(headings, shown, right=("step", *after, "files", "time", "cpu", "memory"))
 
 
 def diff_text(diff: Diff) -> Text:

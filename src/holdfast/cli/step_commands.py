@@ -54,7 +54,8 @@ def steps(session: Session, project: str, plan: str, task: str, active: bool, li
         session.document(page)
     elif page.items:
         rows = ((each.step, each.state, f"T{each.task.number} {each.task.title}") for each in page.items)
-        show(session.out, steps_table(rows))
+        parents = {each.step.number: each.parent for each in page.items}
+        show(session.out, steps_table(rows, parents=parents))
         session.more(page.next_cursor)
     else:
         say(session.out, "no steps")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -237,6 +237,12 @@ def get(connection: Connection, project_id: str, number: int) -> Step:
 def get_by_id(connection: Connection, step_id: str) -> Step:
     """Gives one step; raises `NotFound`."""
     return entity(Step, by_id(connection, steps, step_id, "such step"))
+
+
+def numbers(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Gives the numbers of steps by their ids."""
+    query = select(steps.c.id, steps.c.number).where(steps.c.id.in_(ids))
+    return {row.id: row.number for row in connection.execute(query)}
 
 
 def of_task(connection: Connection, task_id: str) -> tuple[Step, ...]:
