@@ -23,7 +23,8 @@ from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Phase, Plan
+from holdfast.domain.plan import Phase, Plan, Project
+from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.words import slug
 from holdfast.engine.workspace import make_checkpoint
@@ -38,6 +39,7 @@ from holdfast.store import (
     operations,
     plans,
     snapshots,
+    steps,
 )
 from holdfast.vcs import check_branch
 
@@ -104,6 +106,22 @@ def point_at_message(house: House, task_id: str, message: str) -> Point:
         return Point(found, label_of(owner, found), kept.id if kept else None)
 
 
+def point_before(house: House, project: Project, number: int) -> tuple[Step, Point]:
+    """Gives a step and the point where it began: the newest checkpoint of its task by then that has those files."""
+    vault = house.workspaces.vault(project)
+    with house.database.read() as connection:
+        step = steps.get(connection, project.id, number)
+        owner = owner_of(connection, step.task_id)
+        own = [each for each in checkpoints.of_plan(connection, step.plan_id) if each.task_id == step.task_id]
+    by_then = [each for each in own if each.created_at <= step.started_at]
+    if owner.task.executor is Executor.COMMAND:
+        tree = vault.tree_of(step.commit_before)  # a command begins with what its branch has
+        by_then = [each for each in by_then if each.tree == tree] or by_then
+    if not by_then:
+        raise NotFound(f"the checkpoint where step {number} began is gone", hint="look: holdfast task checkpoints")
+    return step, Point(by_then[-1], label_of(owner, by_then[-1]), by_then[-1].message_id)
+
+
 # -- making it -------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +164,14 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
         failpoint("app.fork.before_commit")
     failpoint("app.fork.stored")
     return task
+
+
+def replay(house: House, project: Project, number: int) -> Task:
+    """Makes a fork that does again what a step did: from where it began, with the agent that it had."""
+    step, point = point_before(house, project, number)
+    agent = step.agent_config.get("agent")
+    name = f"Step {number} again"
+    return fork(house, step.task_id, point, Wanted(name=name, agent=agent if isinstance(agent, str) else ""))
 
 
 def rows_of(view: TaskView, point: Point, wanted: Wanted) -> tuple[Plan, Phase, Task]:

@@ -197,6 +197,26 @@ def rollback(session: Session, number: str, project: str, keep: bool, **options:
         return told(session, rewinds.rollback_step(house, found, chosen, how_kept, keep=keep), deed)
 
 
+@step.verb("replay", example="holdfast step replay 7")
+@step_argument
+@project_option
+@click.option("--detach", is_flag=True, help="Only start it; a worker carries it out.")
+def replay(session: Session, number: str, project: str, detach: bool) -> int:
+    """Run a step again on a fork, from where it began and with the same agent; nothing else changes."""
+    from holdfast.app import forks, history, plans
+    from holdfast.app import steps as views
+    from holdfast.cli.follow import work_on
+    from holdfast.cli.run_commands import started
+
+    with session.house() as house:
+        since = history.last_event(house)
+        made = forks.replay(house, _project(house, project), views.number_in(number))
+        plan = plans.execute(house, made.plan_id)
+        if detach:
+            return started(session, house, plan.id)
+        return work_on(session, house, [plan.id], wait=False, since=since)
+
+
 @step.verb("log", example="holdfast step log 7 -f")
 @step_argument
 @project_option
