@@ -183,7 +183,7 @@ def picture(house: House, connection: Connection, plan_id: str) -> Picture:
 
 def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Checkpoint, how: How) -> Decided:
     task = tasks.get(connection, task_id)
-    checkpoint = checkpoints.get_by_id(connection, checkpoint.id)  # it may have been taken away since it was looked up
+    checkpoints.get_by_id(connection, checkpoint.id)  # it may have been taken away since it was looked up
     if checkpoint.task_id != task.id:
         raise UsageError(
             f"the checkpoint {checkpoint.name or checkpoint.number} is not one of T{task.number}",
@@ -206,7 +206,8 @@ def _rollback(
     house: House, connection: Connection, plan_id: str, checkpoint: Checkpoint, how: How, only: Sequence[str]
 ) -> Decided:
     seen = picture(house, connection, plan_id)
-    plan, checkpoint = seen.plan, checkpoints.get_by_id(connection, checkpoint.id)
+    plan = seen.plan
+    checkpoints.get_by_id(connection, checkpoint.id)
     owner = seen.task(checkpoint.task_id) if checkpoint.task_id else None
     label = f"T{owner.number}@{checkpoint.number}" if owner else f"P{plan.number}@{checkpoint.number}"
     if owner is not None and own_branch(seen, owner):
