@@ -87,6 +87,7 @@ def test_a_plan_runs_on_a_snapshot_and_its_result_is_put_into_the_folder(plain: 
     assert plain("db", "check").code == 0
 
 
+@pytest.mark.campaign
 def test_the_verbs_of_a_project_work_without_git(plain: Program) -> None:
     run(plain)
     assert plain("status", "--json").code == 0
@@ -97,6 +98,7 @@ def test_the_verbs_of_a_project_work_without_git(plain: Program) -> None:
     assert plain("plan", "merge", "P1", "--branch", "x").code == 2
 
 
+@pytest.mark.campaign
 def test_the_next_plan_starts_from_what_the_folder_is_then(plain: Program) -> None:
     run(plain)
     (plain.repository / "a.txt").write_text("by hand\n")
@@ -131,6 +133,7 @@ def test_what_was_changed_by_hand_is_not_overwritten_and_a_kill_is_made_good(pla
     assert (plain.repository / "old/c.txt").exists()
 
 
+@pytest.mark.campaign
 def test_a_killed_run_goes_on(plain: Program) -> None:
     plan = plain.plan(
         "title: Long\nphases: [{title: a, tasks: [{title: one, run: 'echo 1 > one'}, "
@@ -162,6 +165,7 @@ def test_what_cannot_be_a_project_without_git_says_why(tmp_path: Path, program: 
     assert (unknown.code, "holdfast init --no-git" in unknown.err) == (1, True)
 
 
+@pytest.mark.campaign
 def test_a_nested_repository_and_a_file_too_large_are_told(tmp_path: Path) -> None:
     root = tmp_path / "mixed"
     (root / "lib").mkdir(parents=True)

@@ -192,7 +192,14 @@ with wire.open_house() as house:
 """
 
 
-@pytest.mark.parametrize("failpoint", ["vcs.checkpoint.ref_written", "app.fork.kept", "app.fork.before_commit"])
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "app.fork.kept",
+        pytest.param("vcs.checkpoint.ref_written", marks=pytest.mark.campaign),
+        pytest.param("app.fork.before_commit", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_fork_that_was_killed_is_not_there_and_can_be_made(house: Agents, failpoint: str) -> None:
     view = ran(house)
     variables = {"HOLDFAST_DATA": str(house.house.places.data), "HOLDFAST_FAILPOINT": failpoint}

@@ -34,15 +34,17 @@ phases:
       - {key: b, title: B, run: "echo $RANDOM$RANDOM > b; echo secret two > a.secret; test $HOLDFAST_ATTEMPT -ge 2"}
       - {key: c, title: C, run: "seq 20000 > c; date +%N >> c"}
 """
+# More of the same kind: `just test-all` runs them.
+CAMPAIGN = pytest.mark.campaign
 POINTS = [
-    "engine.retention.rows_gone",
+    pytest.param("engine.retention.rows_gone", marks=CAMPAIGN),
     "engine.retention.refs_gone",
-    "engine.retention.folder_gone",
-    "vcs.worktree.doomed",
-    "vcs.worktree.moved_away",
+    pytest.param("engine.retention.folder_gone", marks=CAMPAIGN),
+    pytest.param("vcs.worktree.doomed", marks=CAMPAIGN),
+    pytest.param("vcs.worktree.moved_away", marks=CAMPAIGN),
     "vcs.sweep.packed",
-    "vcs.sweep.pack_dropped",
-    "engine.retention.blobs_forgotten",
+    pytest.param("vcs.sweep.pack_dropped", marks=CAMPAIGN),
+    pytest.param("engine.retention.blobs_forgotten", marks=CAMPAIGN),
     "engine.retention.blob_gone",
 ]
 
