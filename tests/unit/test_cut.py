@@ -59,7 +59,11 @@ def test_a_call_goes_with_its_results() -> None:
     assert cut_at(talk("uac"), 2) == (2, 0, None), "a call without a result is no half"
 
 
-@given(some.text("uacr", max_size=30), some.integers(0, 30))
+# A conversation begins with what somebody says, never with a result.
+TALKS = some.just("") | some.text("uacr", max_size=30).map("u".__add__)
+
+
+@given(TALKS, some.integers(0, 30))
 def test_what_stays_never_ends_in_the_middle_of_a_call(shape: str, place: int) -> None:
     messages = talk(shape)
     made = cut(reversed(messages), lambda message, _: message.position <= place)
