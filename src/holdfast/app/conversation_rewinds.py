@@ -15,7 +15,7 @@ from holdfast.domain.conversation import Conversation, Cut, Head, Message, cut
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.domain.readiness import BUSY
-from holdfast.domain.restore import PlanMove, PlanPoint, Restoration, TaskMove, task_point
+from holdfast.domain.restore import PlanMove, Restoration, TaskMove, plan_point, task_point
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine import inquiries, restoring
@@ -205,5 +205,5 @@ def _moved(plan: Plan, task: Task | None, before: str | None, after: str | None)
     if task is not None:
         now = task_point(task, before)
         return Restoration(plan.id, tasks=(TaskMove(task.id, now, replace(now, head_message_id=after)),))
-    stands = PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), before)
+    stands = plan_point(plan, before)
     return Restoration(plan.id, plan=PlanMove(stands, replace(stands, head_message_id=after)))

@@ -11,7 +11,7 @@ from holdfast import clock
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.conversation import Conversation
-from holdfast.domain.plan import Plan, Project
+from holdfast.domain.plan import Project
 from holdfast.domain.restore import (
     BranchMove,
     Cut,
@@ -80,7 +80,7 @@ class Decided:
     """Where to go back to, and all that follows from it."""
 
     kind: str
-    plan: Plan
+    seen: Picture
     project: Project
     task: Task | None
     intent: Intent
@@ -137,7 +137,7 @@ def preview_step(house: House, project: Project, number: int, how: How | None = 
 
 def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Operation:
     with house.database.read() as connection:
-        plan = deciding(connection).plan
+        plan = deciding(connection).seen.plan
     restoring.refuse_running(plan)
     restoring.finish_open(house, plan.id)
     with house.database.transaction() as connection:
@@ -145,7 +145,7 @@ def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Opera
         restoring.refuse_restoring(connection, plan)
         decided = deciding(connection)
         if decided.intent.branch_name:
-            restoring.check_name(house.workspaces.vault(decided.project), decided.project, decided.intent.branch_name)
+            restoring.check_name(house.workspaces.vault(decided.project), decided.intent.branch_name)
         begun = restoring.begin(
             connection,
             plan,
@@ -317,7 +317,7 @@ def _decided(
             variables=variables,
         )
     intent = Intent(restoration, how.preserve, how.branch_name, told)
-    return Decided(kind, seen.plan, project, task, intent)
+    return Decided(kind, seen, project, task, intent)
 
 
 def _heads(vault: Vault, project: Project, seen: Picture, cut: Cut, task: Task | None) -> dict[str, str]:
@@ -384,8 +384,7 @@ def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths:
 def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview:
     with house.database.read() as connection:
         decided = deciding(connection)
-        seen = picture(house, connection, decided.plan.id)
-        restoration = decided.intent.restoration
+        seen, restoration = decided.seen, decided.intent.restoration
         lengths = [
             conversations.length(connection, end)
             for move in restoration.tasks

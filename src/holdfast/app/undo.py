@@ -148,7 +148,7 @@ def _begin(house: House, deed: Deed) -> Operation:
         back = turned_round(intent.restoration, clock.new_id)
         _refuse_moved_on(house, connection, back, plan.project_id)
         _refuse_forgotten(house, connection, back, plan.project_id)
-        kind = REDO if deed.undoes and done.kind == UNDO else UNDO
+        kind = REDO if done.kind == UNDO else UNDO
         told = {"undoes": deed.name}
         return restoring.begin(
             connection,

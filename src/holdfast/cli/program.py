@@ -10,7 +10,7 @@ from holdfast.cli.grammar import Noun
 _AT = "holdfast.cli."
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": (f"{_AT}project_commands", "Register a git repository as a project."),
+    "init": (f"{_AT}project_commands", "Register a git repository, or a folder without git, as a project."),
     "project": (f"{_AT}project_commands", "Projects: show them, change their settings."),
     "run": (f"{_AT}run_commands", "Run a plan file, or a plan drafted for a request, and show its progress."),
     "resume": (f"{_AT}run_commands", "Go on with what was interrupted or paused."),

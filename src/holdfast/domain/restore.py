@@ -502,14 +502,14 @@ def _phase_at(
     return PhaseStatus.PENDING
 
 
-def plan_point(picture: Picture) -> PlanPoint:
-    plan = picture.plan
-    return PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), picture.head_message_id)
+def plan_point(plan: Plan, head_message_id: str | None) -> PlanPoint:
+    """Gives what of a plan goes back and forth, as it is."""
+    return PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), head_message_id)
 
 
 def _plan_at(picture: Picture, touched: bool, variables: Mapping[str, str] | None, *, stays: bool) -> PlanMove | None:
     """Gives how the plan stands afterwards: paused, and being implemented if it had come further."""
-    now = plan_point(picture)
+    now = plan_point(picture.plan, picture.head_message_id)
     if stays:
         return None
     stage = PlanStage.IMPLEMENTING if touched and now.stage in _IMPLEMENTED else now.stage

@@ -188,8 +188,7 @@ def prepare_plan(runtime: Runtime, seen: Look) -> None:
     plan = seen.plan
     vault = runtime.workspaces.vault(seen.project)
     if vault.head(plan.branch) is None:
-        if not vault.has_commit(plan.base_commit):  # a fork's is one that only the vault has
-            runtime.workspaces.bring(seen.project, plan.base_commit)
+        runtime.workspaces.bring(seen.project, plan.base_commit)
         failpoint("engine.plan.base_fetched")
         vault.create_branch(plan.branch, plan.base_commit)
         failpoint("engine.plan.branch_made")

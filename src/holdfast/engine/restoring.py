@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from holdfast import clock
 from holdfast.domain.checkpoint import CheckpointKind
@@ -22,13 +22,12 @@ from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import FilesMove, Preserve, Restoration
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
-from holdfast.engine.places import Places
-from holdfast.engine.workspace import AUTHOR, Place, Workspaces, make_checkpoint
+from holdfast.engine.parts import Parts
+from holdfast.engine.workspace import AUTHOR, Place, make_checkpoint
 from holdfast.errors import Corruption, IllegalState, StepError, UserError
 from holdfast.failpoints import failpoint
 from holdfast.store import (
     Connection,
-    Database,
     Operation,
     OperationStatus,
     approvals,
@@ -48,17 +47,6 @@ if TYPE_CHECKING:
 
 KEPT = "holdfast-kept"
 STASHES = "refs/holdfast/stash"
-
-
-class Parts(Protocol):
-    """What it works with: a house's, or a worker's."""
-
-    @property
-    def database(self) -> Database: ...
-    @property
-    def places(self) -> Places: ...
-    @property
-    def workspaces(self) -> Workspaces: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +381,7 @@ def stash(vault: Vault, saved: Saved, time: datetime, message: str) -> str:
     return vault.write_commit(saved.tree, (saved.head, index), f"{message}\n", author=AUTHOR, time=time)
 
 
-def check_name(vault: Vault, project: Project, name: str) -> None:
+def check_name(vault: Vault, name: str) -> None:
     """Raises `UsageError` or `IllegalState` if the work cannot be kept on a branch of that name."""
     check_branch(name)
     if vault.head(name) is not None:
