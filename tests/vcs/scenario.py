@@ -8,8 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.vcs.places import BRANCH, TIME, Files, walk, write
+from tests.vcs.places import BRANCH, TIME, Files, sh, walk, write
 
+from holdfast.domain.own_git import fresh
 from holdfast.engine.kept import BlobFolder
 from holdfast.vcs import PlainFolder, Vault, Wanted, Worktree, trees
 from holdfast.vcs.trees import FILE
@@ -30,6 +31,16 @@ def work(root: Path) -> None:
     write(root / "old", "a file now")
     write(root / "one.key", "ignored")
     write(root / "new/two.key", "ignored too")
+
+
+def commit_on_its_own(root: Path, base: str) -> None:
+    """What an agent does with git itself; doing it again gives the same."""
+    sh("git", "config", "user.name", "Agent", cwd=root)
+    sh("git", "add", "-A", cwd=root)
+    tree = sh("git", "write-tree", cwd=root)
+    who = ["-c", "user.email=agent@example.org", "commit-tree", tree, "-p", base, "-m", "own"]
+    dates = ["env", "GIT_AUTHOR_DATE=2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE=2026-01-01T00:00:00Z"]
+    sh("git", "update-ref", "refs/heads/own", sh(*dates, "git", *who, cwd=root), cwd=root)
 
 
 def put_into_a_plain_folder(folder: Path) -> tuple[Files, Files]:
@@ -78,24 +89,35 @@ def run(folder: Path) -> dict[str, object]:
             worktree.set_tree(vault.tree_of(base))
             worktree.set_ignored(Wanted({}, KEYS), {}, blobs)
             work(worktree.path)
-            tree = worktree.snapshot().tree
+            commit_on_its_own(worktree.path, base)
+            snapshot = worktree.snapshot()
+            tree, own = snapshot.tree, snapshot.own
+            assert own is not None
             kept = {file.path: (file.mode, file.oid) for file in worktree.keep_ignored(KEYS, blobs).files}
             vault.write_checkpoint(f"{CHECKPOINTS}/1", tree, [base], "first\n", TIME)
+            vault.keep_own(f"{CHECKPOINTS}/1", own.tips)
             commit = vault.write_commit(tree, [base], "work\n\nHoldfast-Step: 1\n", time=TIME)
             vault.move_branch(BRANCH, commit, base)
             worktree.set_tree(vault.tree_of(base))
             worktree.set_ignored(Wanted({}, KEYS), kept, blobs)
+            worktree.set_own_git(fresh(BRANCH, base))
             back = walk(worktree.path)
+            alone = sh("git", "for-each-ref", "--format=%(refname)", cwd=worktree.path)
             vault.write_checkpoint(f"{CHECKPOINTS}/2", worktree.snapshot().tree, [base], "second\n", TIME)
             worktree.set_tree(tree)
             worktree.set_ignored(Wanted(kept, KEYS), {}, blobs)
+            worktree.set_own_git(own)
             files = walk(worktree.path)
+            said = sh("git", "log", "-1", "--format=%s %T", "own", "--", cwd=worktree.path).replace(tree, "all of it")
+            said += " " + sh("git", "config", "user.name", cwd=worktree.path)
         plain_back, plain = put_into_a_plain_folder(folder)
         exported = vault.export_branch(repository, BRANCH, "review")
         refs = vault.refs("refs/")
         problems = vault.fsck()
     names = {
-        path.name for path in (folder / "data").rglob("*") if ".making-" in path.name or ".holdfast-tmp" in path.name
+        path.name
+        for path in (folder / "data").rglob("*")
+        if any(part in path.name for part in (".making-", ".holdfast-tmp", ".git-", "incoming"))
     }
     return {
         "files": {path.decode(): [kind, content.decode()] for path, (kind, content) in files.items()},
@@ -103,6 +125,7 @@ def run(folder: Path) -> dict[str, object]:
         "plain_back": {path.decode(): [kind, content.decode()] for path, (kind, content) in plain_back.items()},
         "back": {path.decode(): [kind, content.decode()] for path, (kind, content) in back.items()},
         "refs": refs,
+        "own": [alone, said],
         "exported": exported,
         "problems": problems,
         "leftovers": sorted(names),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,11 @@ POINTS = [
     "store.blob.before_rename",
     "store.blob.after_rename:2",
     "vcs.export.objects_written",
+    "vcs.own.copied",
+    "vcs.own.made",
+    "vcs.own.moved_away",
+    "vcs.own.kept_moved:2",
+    "vcs.own.in_place",
 ]
 
 
@@ -75,6 +81,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, o
         result = json.loads(process.stdout.read())
     assert result["problems"] == []
     assert result["leftovers"] == []
+    assert result["own"] == ["refs/heads/holdfast/plan", "own all of it Agent"]
     assert result["back"] == {name: ["f", content] for name, content in FILES.items()}
     return without_commits(result), set(log.read_text().split())
 
@@ -83,7 +90,8 @@ def without_commits(result: dict[str, object]) -> dict[str, object]:
     """The user's first commit has the time of its making, so ids differ between two runs; all else must be equal."""
     refs = result["refs"]
     assert isinstance(refs, dict)
-    return {**result, "refs": sorted(name for name in refs if "/base/" not in name), "exported": None}
+    named = [re.sub("/own/(.*)/[0-9a-f]+$", r"/own/\1", name) for name in refs if "/base/" not in name]
+    return {**result, "refs": sorted(named), "exported": None}
 
 
 def test_every_failpoint_of_the_room_is_killed_at(uninterrupted: tuple[dict[str, object], set[str]]) -> None:

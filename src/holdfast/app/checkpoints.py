@@ -11,11 +11,13 @@ from holdfast.app.tasks import compare
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.history import EventType
+from holdfast.domain.own_git import OWN_GIT, own_git_of, short
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.references import label
 from holdfast.domain.task import Task
+from holdfast.errors import NotFound
 from holdfast.store import Connection, Page, checkpoints, events, plans, projects, tasks
-from holdfast.vcs import Diff
+from holdfast.vcs import Diff, own_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +107,30 @@ def _start_of(connection: Connection, checkpoint: Checkpoint) -> tuple[Checkpoin
     return earlier, earlier.commit if earlier else checkpoint.head_commit
 
 
-def branch(house: House, task_id: str, named: str, name: str) -> Checkpoint:
-    """Makes branch `name` of the user's repository at a checkpoint's commit, and nothing else there; gives it.
+def own_branches(checkpoint: Checkpoint) -> dict[str, str]:
+    """Gives what the agent's own git named at a checkpoint, where it was not as Holdfast made it: names and commits."""
+    noted = own_git_of(checkpoint.details.get(OWN_GIT))
+    return {short(name): commit for name, commit in noted.refs.items()} if noted else {}
 
-    Raises `UsageError` for a name that no branch can have, and `IllegalState` where another branch has it.
+
+def branch(house: House, task_id: str, named: str, name: str, own: str = "") -> str:
+    """Makes branch `name` of the user's repository at a checkpoint's commit, and nothing else there; gives the commit.
+
+    With `own` it is the commit that the agent's own branch of that name had then. Raises `NotFound` if there was none,
+    `UsageError` for a name that no branch can have, and `IllegalState` where another branch has it.
     """
     with house.database.read() as connection:
         owner = owner_of(connection, task_id)
         checkpoint = find_checkpoint(connection, named, task=owner.task, plan=owner.plan)
     plan_verbs.refuse_foreign(house, owner.project)
-    house.workspaces.vault(owner.project).export_commit(Path(owner.project.path), checkpoint.ref, name)
+    ref = checkpoint.ref
+    if own:
+        there = own_branches(checkpoint)
+        if own not in there:
+            told = f"its own git had {', '.join(sorted(there)) or 'nothing of its own'} then"
+            raise NotFound(f"the agent had no branch {own}", hint=told)
+        ref = f"{own_prefix(checkpoint.ref)}/{there[own]}"
+    commit = house.workspaces.vault(owner.project).export_commit(Path(owner.project.path), ref, name)
     with house.database.transaction() as connection:
         events.add(
             connection,
@@ -124,6 +140,6 @@ def branch(house: House, task_id: str, named: str, name: str) -> Checkpoint:
             project_id=owner.project.id,
             plan_id=owner.plan.id,
             task_id=task_id,
-            data={"number": checkpoint.number, "name": name, "commit": checkpoint.commit},
+            data={"number": checkpoint.number, "name": name, "commit": commit},
         )
-    return checkpoint
+    return commit

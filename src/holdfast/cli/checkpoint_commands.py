@@ -121,9 +121,10 @@ def diff(session: Session, task: str, checkpoint: str, against: str) -> int:
 @task_argument
 @click.argument("name", metavar="NAME")
 @click.option("--at", required=True, metavar="CHECKPOINT", help="The checkpoint that the branch is to be at.")
+@click.option("--own", default="", metavar="BRANCH", help="At the commit that the agent's own branch had then.")
 @yes_option
 @dry_run_option
-def branch(session: Session, task: str, name: str, at: str, yes: bool, dry_run: bool) -> int:
+def branch(session: Session, task: str, name: str, at: str, own: str, yes: bool, dry_run: bool) -> int:
     """Make a git branch of a checkpoint in your repository. Nothing is checked out and nothing is started."""
     from holdfast.app import checkpoints, tasks
     from holdfast.cli.consent import consents
@@ -132,12 +133,14 @@ def branch(session: Session, task: str, name: str, at: str, yes: bool, dry_run: 
     with session.house() as house:
         task_id = tasks.find(house, task)
         chosen = checkpoints.find(house, task_id, at)
-        deed = f"make the branch {safe(name)} at {chosen.label} ({short(chosen.checkpoint.commit)})"
+        commit = checkpoints.own_branches(chosen.checkpoint).get(own, chosen.checkpoint.commit)
+        of = f"{safe(own)} of {chosen.label}" if own else chosen.label
+        deed = f"make the branch {safe(name)} at {of} ({short(commit)})"
         if not consents(session, deed, yes=yes, dry_run=dry_run):
             return 0
-        made = checkpoints.branch(house, task_id, chosen.checkpoint.id, name)
+        commit = checkpoints.branch(house, task_id, chosen.checkpoint.id, name, own)
     if session.json:
-        session.document({"branch": name, "commit": made.commit, "checkpoint": chosen.label})
+        session.document({"branch": name, "commit": commit, "checkpoint": chosen.label})
     else:
-        say(session.out, f"the branch {safe(name)} is at {chosen.label} ({short(made.commit)})")
+        say(session.out, f"the branch {safe(name)} is at {of} ({short(commit)})")
     return 0

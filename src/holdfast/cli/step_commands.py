@@ -123,6 +123,7 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
                     "  changed",
                     f"{count(step.files_changed, 'file')}, {size(step.bytes_changed)}" if step.files_changed else "",
                 ),
+                ("  git", _own_git(step.details.get("git"))),
                 ("  run with", config),
             ]
         ),
@@ -131,6 +132,29 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
         say(out)
         for line in tail:
             say(out, f"  {safe(line.text)}", style="red" if line.stream == "stderr" else "")
+
+
+def _own_git(told: Any) -> str:
+    """Gives what the step's agent did with git itself, a line for each ref and commit."""
+    from holdfast.cli.render import count, safe
+
+    lines: list[str] = []
+    for change in (told or {}).get("changes", ()):
+        name, commits = safe(change["name"]), change["commits"]
+        new = f": {count(len(commits), 'commit')}" if commits else ""
+        match change["kind"]:
+            case "made" | "deleted":
+                lines.append(f"{change['kind']} {name}{new}")
+            case "moved":
+                lines.append(f"{name} {change['before'][:9]} → {change['after'][:9]}{new}")
+            case "switched":
+                lines.append(f"switched from {safe(change['before'])} to {safe(change['after'])}")
+            case _:
+                lines.append(f"left a {name} open")
+        for each in commits:
+            lines.append(f"  {each['id'][:9]} {'merge: ' if len(each['parents']) > 1 else ''}{safe(each['subject'])}")
+    problem = (told or {}).get("after", {}).get("problem")
+    return "\n".join([*lines, *([safe(problem)] if problem else [])])
 
 
 @step.verb("diff", example="holdfast step diff 2 5")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.history import Event, EventType
 from holdfast.domain.step import StepState
 
@@ -112,6 +113,8 @@ class Replay:
             for id in cast("list[str]", event.data["ids"]):
                 self._of(EventType.CHECKPOINT, id)["superseded"] = _MARKS[event.subtype]
             return
+        if event.subtype not in list(CheckpointKind):
+            return  # a branch was made of it
         fields = self._of(EventType.CHECKPOINT, str(event.data["id"]))
         fields |= {name: event.data[name] for name in ("number", "name", "commit")}
         fields |= {"kind": event.subtype, "superseded": False}

@@ -49,7 +49,8 @@ class FilesMove:
     """The files of a worktree: the plan's, or that of the task `task_id`. With `paths` only those, else all.
 
     `before` is the tree that was found there; it is known once the `pre_rewind` checkpoint is made. Ignored files that
-    are kept become those of the checkpoint `kept`, empty = they stay; `kept_before` has those that were found.
+    are kept become those of the checkpoint `kept`, empty = they stay; `kept_before` has those that were found. The own
+    git of the worktree becomes that of the checkpoint `own_git`, empty = a fresh one.
     """
 
     task_id: str | None
@@ -59,6 +60,7 @@ class FilesMove:
     before: str = ""
     kept: str = ""
     kept_before: str = ""
+    own_git: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def turned_round(done: Restoration, new_id: Callable[[], str]) -> Restoration:
 
 def _files_back(done: FilesMove) -> FilesMove:
     kept = done.kept_before if done.kept else ""
-    return replace(done, after=done.before, before="", kept=kept, kept_before="")
+    return replace(done, after=done.before, before="", kept=kept, kept_before="", own_git=done.kept_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +370,7 @@ def decide(
             for branch, commit in heads.items()
             if picture.heads[branch] != commit
         ),
-        files=(FilesMove(own_worktree(picture, task), cut.branch, cut.tree, kept=cut.kept),),
+        files=(FilesMove(own_worktree(picture, task), cut.branch, cut.tree, kept=cut.kept, own_git=cut.kept),),
         tasks=tuple(moves),
         phases=() if alone else tuple(_phases(picture, states, touched, first)),
         plan=_plan_at(picture, bool(touched) and not alone, variables, stays=alone),

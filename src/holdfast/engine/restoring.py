@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from holdfast import clock
 from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.own_git import OWN_GIT, fresh, own_git_of
 from holdfast.domain.plan import Plan, Project
-from holdfast.domain.restore import FilesMove, Preserve, Restoration
+from holdfast.domain.restore import BranchMove, FilesMove, Preserve, Restoration
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
 from holdfast.engine.parts import Parts
@@ -222,7 +223,7 @@ class Move:
 
     def _save(self, files: FilesMove, worktree: Worktree) -> Move:
         owner = files.task_id or self.operation.task_id
-        head = self._head_before(files.branch)
+        head = self._move_of(files.branch).before
         snapshot = worktree.snapshot()
         with self.parts.database.read() as connection:
             task = tasks.get(connection, owner) if owner else None
@@ -254,10 +255,11 @@ class Move:
         failpoint("engine.restore.saved")
         return replace(self, operation=written, intent=intent)
 
-    def _head_before(self, branch: str) -> str:
-        moved = next((each for each in self.restoration.branches if each.branch == branch), None)
-        head = moved.before if moved else self.vault.head(branch)
-        return head or self.plan.base_commit
+    def _move_of(self, branch: str) -> BranchMove:
+        """Gives from where to where a branch moves, which may be the same."""
+        head = self.vault.head(branch) or self.plan.base_commit
+        stays = BranchMove(branch, head, head)
+        return next((each for each in self.restoration.branches if each.branch == branch), stays)
 
     def verify_kept(self) -> None:
         """Raises `Corruption` if a kept file that is to be put back is missing or damaged."""
@@ -292,8 +294,8 @@ class Move:
         return {"type": "branch", "reference": name, "commit": commit}
 
     def _leaves_work(self, files: FilesMove) -> bool:
-        moved = next((each for each in self.restoration.branches if each.branch == files.branch), None)
-        if moved is not None and not self.vault.is_ancestor(moved.before, moved.after):
+        moved = self._move_of(files.branch)
+        if not self.vault.is_ancestor(moved.before, moved.after):
             return True
         saved = self.saved(files)
         return saved.tree not in (self.target(files), self.vault.tree_of(saved.head))
@@ -319,6 +321,9 @@ class Move:
         for files in self.restoration.files:
             worktrees[files.branch].set_tree(self.target(files))
             self._set_kept(worktrees[files.branch], files.kept, self.saved(files).checkpoint_id, files.paths)
+            if not files.paths:
+                head = self._move_of(files.branch).after
+                self._set_own_git(worktrees[files.branch], files.branch, head, files.own_git)
             failpoint("engine.restore.files_set")
 
     def put_back(self, worktrees: Mapping[str, Worktree]) -> None:
@@ -326,6 +331,7 @@ class Move:
         for branch, saved in (self.intent.saved or {}).items():
             worktrees[branch].set_tree(saved.tree)
             self._set_kept(worktrees[branch], saved.checkpoint_id, "")
+            self._set_own_git(worktrees[branch], branch, saved.head, saved.checkpoint_id)
 
     def _set_kept(self, worktree: Worktree, checkpoint_id: str, backup_id: str, paths: tuple[str, ...] = ()) -> None:
         """Makes the ignored files that the project keeps what a checkpoint has; without one they stay."""
@@ -335,6 +341,14 @@ class Move:
             wanted = checkpoints.get_by_id(connection, checkpoint_id)
             backup = checkpoints.get_by_id(connection, backup_id) if backup_id else None
         restore_kept(self.parts.database, self.parts.places.blobs, worktree, wanted, backup, within=paths)
+
+    def _set_own_git(self, worktree: Worktree, branch: str, head: str, checkpoint_id: str) -> None:
+        """Makes the worktree's own git what a checkpoint noted; where none noted anything, a fresh one at `head`."""
+        own = None
+        if checkpoint_id:
+            with self.parts.database.read() as connection:
+                own = own_git_of(checkpoints.get_by_id(connection, checkpoint_id).details.get(OWN_GIT))
+        worktree.set_own_git(own if own and own.head else fresh(branch, head))
 
     def give_up(self, error: str) -> None:
         with self.parts.database.transaction() as connection:

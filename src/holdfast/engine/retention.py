@@ -16,6 +16,7 @@ from typing import Protocol
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.own_git import OWN_GIT, OwnGit, own_git_of
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.retention import Holdings, is_over, needs
 from holdfast.engine.places import Places
@@ -24,7 +25,7 @@ from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
 from holdfast.store import Database, plans, retention
 from holdfast.vcs import Limits, Vault, Worktree, remove_folder
-from holdfast.vcs.vault import CHECKPOINT_REFS
+from holdfast.vcs.vault import CHECKPOINT_REFS, OWN_REFS, own_prefix
 
 # A blob's file comes before its row: one that nobody noted for so long was left by a kill.
 _UNNOTED = timedelta(hours=1)
@@ -109,6 +110,8 @@ class Sweep:
         """Takes the refs away that no row names: those of the rows that went, and what a kill left."""
         named = {each.ref for held in kept for each in held.checkpoints}
         loose = [ref for ref in vault.refs(CHECKPOINT_REFS) if ref not in named]
+        owned = {own_prefix(ref) for ref in named}
+        loose += [ref for ref in vault.refs(OWN_REFS) if ref.rpartition("/")[0] not in owned]
         self.tally.add("refs", len(loose))
         if not self.dry_run:
             vault.delete_refs(loose)
@@ -155,7 +158,7 @@ class Sweep:
         worktree = Worktree.ensure(vault, path, branch, head, watch=False, limits=limits)
         found = worktree.snapshot(full=True)
         known = {vault.tree_of(head), *(each.tree for each in held.checkpoints)}
-        if found.tree not in known or found.skipped or found.busy:
+        if found.tree not in known or found.skipped or found.busy or not _is_kept(found.own, held):
             worktree.close()
             self.tally.skipped.append(f"{path}: it has work that no checkpoint has")
             return
@@ -200,6 +203,16 @@ class Sweep:
         if not self.dry_run:
             path.unlink()
             failpoint("engine.retention.blob_gone")
+
+
+def _is_kept(own: OwnGit | None, held: Holdings) -> bool:
+    """Tells whether all that the own git of a worktree names is a commit of ours, or kept with a checkpoint."""
+    kept = {held.plan.base_commit}
+    for step in held.steps:
+        kept |= {step.commit_before, step.commit_after or ""}
+    for each in held.checkpoints:
+        kept |= {each.head_commit, *(noted.tips if (noted := own_git_of(each.details.get(OWN_GIT))) else ())}
+    return own is None or (not own.problem and own.tips <= kept)
 
 
 def _is_left(path: Path) -> bool:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 from dbos import DBOS, SetWorkflowID
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.history import EventType
+from holdfast.domain.own_git import OWN_GIT, OwnGit, begun, bound, changes, fresh, own_git_of
 from holdfast.domain.plan import PhaseMode, Plan
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
@@ -37,8 +40,8 @@ from holdfast.engine.work import (
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, approvals, checkpoints, metrics, plans, steps, tasks, translated
-from holdfast.vcs import Change, Vault, Worktree, measure
+from holdfast.store import Connection, approvals, checkpoints, events, metrics, plans, steps, tasks, translated
+from holdfast.vcs import Change, Vault, Worktree, measure, new_commits
 
 
 @DBOS.workflow(name=RUN_TASK, max_recovery_attempts=None)
@@ -162,7 +165,9 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     with runtime.workspaces.worktree(work.place, recreate=from_branch) as worktree:
         if from_branch:
             clean(runtime, work, worktree, vault.tree_of(head), head)
+            worktree.set_own_git(begun(worktree.own_git(), work.place.branch, head))
         failpoint("engine.prepare.worktree_ready")
+        found = worktree.own_git()
         initial, kept = None, KeptFiles()
         if work.task.head_checkpoint == 0:
             snapshot = worktree.snapshot()
@@ -172,7 +177,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     with runtime.database.transaction() as connection:
         if initial is not None:
             add_checkpoint(connection, runtime, work, initial, kept)
-        return begin(connection, runtime, work, head, configuration)
+        return begin(connection, runtime, work, head, configuration, found)
 
 
 def starts_clean(runtime: Runtime, work: Work) -> bool:
@@ -217,9 +222,15 @@ def give_branch(runtime: Runtime, work: Work) -> Work:
 
 
 def begin(
-    connection: Connection, runtime: Runtime, work: Work, commit_before: str, configuration: Mapping[str, object]
+    connection: Connection,
+    runtime: Runtime,
+    work: Work,
+    commit_before: str,
+    configuration: Mapping[str, object],
+    found: OwnGit,
 ) -> Ready:
-    """queued → running, with its step."""
+    """queued → running, with its step, which notes the own git of its worktree where that is not a fresh one."""
+    noted = bound(found, work.place.branch, commit_before, ())
     task = work.task
     step = steps.begin(
         connection,
@@ -230,6 +241,7 @@ def begin(
         branch=work.place.branch,
         commit_before=commit_before,
         agent_config=configuration,
+        details={OWN_GIT: {"before": noted.row()}} if noted else {},
         claim=work.claim,
         actor=runtime.actor,
     )
@@ -296,8 +308,9 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
             commit = commit_work(vault, work.place, work.task, step, snapshot.tree, ended_at)
         checkpoint = task_checkpoint(runtime, work, step_id, CheckpointKind.STEP, snapshot, commit)
         change = measure(vault, step.commit_before, commit)
+        step = replace(step, details=with_own_git(vault, step, snapshot.own))
         with runtime.database.transaction() as connection:
-            end_step(connection, runtime, work, Ending(step_id, outcome, checkpoint, change, kept))
+            end_step(connection, runtime, work, Ending(step, outcome, checkpoint, change, kept))
             failpoint("engine.seal.before_commit")
     failpoint("engine.seal.committed")
     if not runtime.database.is_sqlite:
@@ -305,11 +318,22 @@ def seal(runtime: Runtime, work: Work, step_id: str, outcome: Outcome) -> None:
         runtime.workspaces.release(work.plan)
 
 
+def with_own_git(vault: Vault, step: Step, after: OwnGit | None) -> Mapping[str, object]:
+    """Gives the step's details with what its agent did with git itself, and what stands there now, if anything."""
+    noted = cast("Mapping[str, object]", step.details.get(OWN_GIT) or {})
+    before = own_git_of(noted.get("before")) or fresh(step.branch, step.commit_before)
+    if after is None or after == before:
+        return step.details
+    done = changes(before, after, lambda tip, others: new_commits(vault, tip, others))
+    told = {**noted, "after": after.row(), "changes": [asdict(each) for each in done]}
+    return {**step.details, OWN_GIT: told}
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """All that the end of a step consists of; its files and git objects are on the disk already."""
 
-    step_id: str
+    step: Step
     outcome: Outcome
     checkpoint: Checkpoint
     change: Change
@@ -323,7 +347,7 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
     add_checkpoint(connection, runtime, work, ending.checkpoint, ending.kept)
     ended = steps.finish(
         connection,
-        ending.step_id,
+        ending.step.id,
         actor=runtime.actor,
         claim=work.claim,
         exit_code=outcome["exit_code"],
@@ -335,7 +359,9 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         peak_memory_bytes=outcome["peak_memory_bytes"],
         files_changed=ending.change.files,
         bytes_changed=ending.change.bytes,
+        details=ending.step.details,
     )
+    tell_own_git(connection, work, ended, runtime.actor)
     # What its agent still asked for, nobody needs to decide.
     approvals.cancel_open(connection, plan_id=plan.id, task_id=work.task.id, actor=runtime.actor)
     move_task(connection, runtime, work, plan, ended)
@@ -352,6 +378,24 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
     }
     metrics.add_all(connection, plan.id, ended.id, measured)
     runtime.wake(connection, plan)
+
+
+def tell_own_git(connection: Connection, work: Work, ended: Step, actor: str) -> None:
+    """Writes the event that says what the step's agent did with git itself, if anything."""
+    told = ended.details.get(OWN_GIT)
+    if isinstance(told, dict) and "changes" in told:
+        events.add(
+            connection,
+            EventType.FILE,
+            "git",
+            actor,
+            project_id=ended.project_id,
+            plan_id=ended.plan_id,
+            phase_id=work.phase.id,
+            task_id=ended.task_id,
+            step_id=ended.id,
+            data={"step": ended.number, "changes": told["changes"]},
+        )
 
 
 def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, ended: Step) -> None:

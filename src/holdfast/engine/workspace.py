@@ -11,6 +11,7 @@ from pathlib import Path
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, checkpoint_ref
+from holdfast.domain.own_git import OWN_GIT, OwnGit, bound
 from holdfast.domain.plan import Phase, PhaseMode, Plan, Project
 from holdfast.domain.restore import AFTER_STEP
 from holdfast.domain.step import Step
@@ -227,6 +228,9 @@ def make_checkpoint(
     else:
         message = f"checkpoint {label} {kind} {name}\n"
         commit = vault.write_checkpoint(ref, tree, (head_commit,), message, time=created_at)
+    own = _bound(vault, snapshot, task.branch if task and task.branch else plan.branch, head_commit)
+    if own is not None:
+        vault.keep_own(ref, own.tips)
     failpoint("engine.checkpoint.written")
     return Checkpoint(
         id=clock.new_id(),
@@ -245,5 +249,14 @@ def make_checkpoint(
         skipped=tuple(snapshot.skipped) if snapshot else (),
         busy=tuple(snapshot.busy) if snapshot else (),
         created_at=created_at,
-        details=({"via": snapshot.via} if snapshot else {}) | ({} if step_id else {AFTER_STEP: after_step}),
+        details=({"via": snapshot.via} if snapshot else {})
+        | ({} if step_id else {AFTER_STEP: after_step})
+        | ({OWN_GIT: own.row()} if own else {}),
     )
+
+
+def _bound(vault: Vault, snapshot: Snapshot | None, branch: str, head: str) -> OwnGit | None:
+    """Gives what a checkpoint notes of the worktree's own `.git`: what is not as Holdfast made it."""
+    if snapshot is None or snapshot.own is None:
+        return None
+    return bound(snapshot.own, branch, head, vault.parents(head))

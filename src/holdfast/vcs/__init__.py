@@ -20,10 +20,11 @@ from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
+from holdfast.vcs.own_git import new_commits
 from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot, survey
 from holdfast.vcs.refs import RefMoved
 from holdfast.vcs.repository import RepositoryState, has_repository, inspect, published, resolve
-from holdfast.vcs.vault import MergeResult, Vault, check_branch
+from holdfast.vcs.vault import MergeResult, Vault, check_branch, own_prefix
 from holdfast.vcs.worktree import Limits, Worktree
 
 __all__ = [
@@ -54,7 +55,9 @@ __all__ = [
     "inspect",
     "measure",
     "mentions",
+    "new_commits",
     "not_in_snapshot",
+    "own_prefix",
     "published",
     "remove_folder",
     "resolve",

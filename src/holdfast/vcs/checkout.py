@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from holdfast.clock import new_id
+from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import git, statcache
+from holdfast.vcs import own_git, statcache
 from holdfast.vcs.folder import gone
 from holdfast.vcs.objects import sync_filesystem
 from holdfast.vcs.vault import Vault
@@ -108,8 +109,10 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     making = path.with_name(f".{path.name}.making-{new_id()}")
     making.mkdir()
     settled = statcache.settled_before(state, making.stat().st_dev)
-    _make_clone(vault, making, path, branch, commit)
+    # The agent's own: it may use or ruin it.
+    own_git.make(vault, making / ".git", path / ".git", fresh(branch, commit))
     _check_out(vault, making, tree)
+    shutil.copyfile(making / ".git" / "index", state / "index")
     known = statcache.from_index(making / ".git" / "index", vault.objects.hash_size, _later(state, making, settled))
     statcache.save(state / "files", known)
     failpoint("vcs.worktree.checked_out")
@@ -124,22 +127,6 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
 def _later(state: Path, making: Path, begun: int) -> int:
     """Nobody but git has written to the new folder, so all but its very last files have settled."""
     return max(begun, statcache.settled_before(state, making.stat().st_dev))
-
-
-def _make_clone(vault: Vault, making: Path, path: Path, branch: str, commit: str) -> None:
-    """Makes the agent's own `.git`: it may use or ruin it, Holdfast writes it here and never reads it again."""
-    own = making / ".git"
-    initial = ["init", "-q", "--template=", f"--object-format={vault.object_format}", f"--initial-branch={branch}"]
-    git.run([*initial, str(making)])
-    shared = os.path.relpath(vault.path / "objects", path / ".git" / "objects")
-    (own / "info").mkdir(exist_ok=True)
-    (own / "info" / "exclude").write_bytes((vault.path / "info" / "exclude").read_bytes())
-    (own / "objects" / "info").mkdir(parents=True, exist_ok=True)
-    (own / "objects" / "info" / "alternates").write_text(shared + "\n")
-    if (vault.path / "shallow").exists():
-        shutil.copyfile(vault.path / "shallow", own / "shallow")
-    (own / "refs" / "heads" / branch).parent.mkdir(parents=True, exist_ok=True)
-    (own / "refs" / "heads" / branch).write_text(commit + "\n")
 
 
 def _check_out(vault: Vault, making: Path, tree: str) -> None:

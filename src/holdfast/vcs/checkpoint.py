@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from holdfast.domain.own_git import OwnGit
 from holdfast.failpoints import failpoint
 from holdfast.vcs import statcache, trees
 from holdfast.vcs.changes import Changes, Watch
@@ -27,6 +28,7 @@ class Snapshot:
 
     `changed` counts the paths that differ from the snapshot before, `bytes` their new content. `skipped` names files
     that are too large or not readable, and submodules with files in them; `busy` files that were being written to.
+    `own` is what the agent's own `.git` in it says.
     """
 
     tree: str
@@ -35,6 +37,7 @@ class Snapshot:
     via: Literal["watch", "scan"]
     skipped: tuple[str, ...]
     busy: tuple[str, ...]
+    own: OwnGit | None = None
 
 
 class Tracker:

@@ -34,6 +34,7 @@ AUTHOR = "Holdfast <holdfast@localhost>"
 RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
 BASE_REFS = "refs/holdfast/base"
 CHECKPOINT_REFS = "refs/holdfast/checkpoints"
+OWN_REFS = "refs/holdfast/own"
 NEEDED_REFS = "refs/holdfast/needed"
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _CONTENT_COMPLAINT = re.compile(r"(error|warning) in (commit|tree|tag|blob) ")
@@ -266,6 +267,12 @@ class Vault:
         failpoint("vcs.checkpoint.ref_written")
         self.sync()
 
+    def keep_own(self, checkpoint_ref: str, oids: Collection[str]) -> None:
+        """Keeps the objects that an agent's own refs named at a checkpoint, as long as its ref is kept; durable."""
+        prefix = own_prefix(checkpoint_ref)
+        self._refs.replace(prefix, set(oids))
+        self.sync()
+
     def _put_commit(self, tree: str, parents: Sequence[str], message: str, author: str, time: datetime) -> str:
         who = f"{author} {int(time.timestamp())} +0000"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
@@ -469,11 +476,16 @@ class Vault:
                 return True
 
     def _drop_broken_refs(self) -> None:
-        refs = self.refs(CHECKPOINT_REFS)
+        refs = {**self.refs(CHECKPOINT_REFS), **self.refs(OWN_REFS)}
         gone = self.objects.missing({bytes.fromhex(oid) for oid in refs.values()})
         for ref, oid in refs.items():
             if bytes.fromhex(oid) in gone:
                 self._refs.delete(ref)
+
+
+def own_prefix(checkpoint_ref: str) -> str:
+    """Gives what the refs of what an agent committed itself begin with, by the ref of the checkpoint that saw it."""
+    return OWN_REFS + checkpoint_ref.removeprefix(CHECKPOINT_REFS)
 
 
 def check_branch(name: str) -> None:

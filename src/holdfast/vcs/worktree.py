@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
+from holdfast.domain.own_git import OwnGit
 from holdfast.errors import Corruption, IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import checkout, trees
+from holdfast.vcs import checkout, own_git, trees
 from holdfast.vcs.checkout import ensure_files
 from holdfast.vcs.checkpoint import Snapshot, Tracker
 from holdfast.vcs.folder import Folder
@@ -88,6 +89,7 @@ class Worktree:
             lock = locked(state / "lock", path, limits.lock_seconds)
             try:
                 ensure_files(vault, state, path, branch, commit, recreate_at)
+                own_git.settle(path)
                 return cls(vault, path, state, lock, commit, watch, limits)
             except BaseException:
                 lock.close()
@@ -111,7 +113,20 @@ class Worktree:
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """Gives the tree of all files that are not ignored; costs what changed since the last one if that is known."""
         with disk_failures():
-            return self._tracker.snapshot(full=full)
+            return replace(self._tracker.snapshot(full=full), own=self.own_git())
+
+    def own_git(self) -> OwnGit:
+        """Gives what the worktree's own `.git` says, its commits brought into the vault."""
+        with disk_failures():
+            found = own_git.read(self._folder, 2 * self.vault.objects.hash_size)
+            return own_git.bring(self.vault, self._folder, found, self._state / "incoming")
+
+    def set_own_git(self, wanted: OwnGit) -> None:
+        """Makes the worktree's own `.git` say that; its configuration, hooks and objects stay. No file is touched."""
+        with disk_failures():
+            found = own_git.read(self._folder, 2 * self.vault.objects.hash_size)
+            if found != replace(wanted, under_way="", problem=""):
+                own_git.put(self.vault, self._folder, self._state, wanted, readable=not found.problem)
 
     def dirty(self, commit: str) -> bool:
         """Says whether the files differ from those of `commit`."""
