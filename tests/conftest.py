@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.harness import forked
 from tests.harness.postgres import PostgresServer, postgres_server
 
 from holdfast.store.database import Database
@@ -15,6 +16,12 @@ from holdfast.store.database import Database
 # The machines that run this are shared: a slow example is not a wrong one.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_forked() -> Iterator[None]:
+    yield
+    forked.close()
 
 
 @pytest.fixture(scope="session")

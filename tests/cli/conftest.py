@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness import forked
 
 SIZES = ("LINES", "COLUMNS")
 PATIENCE_SECONDS = 120.0
@@ -58,15 +59,14 @@ class Program:
         return kept | own | self.environment
 
     def __call__(self, *words: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "holdfast", *words],
-            cwd=cwd or self.repository,
-            env=self.variables | variables,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
+        env, place = self.variables | variables, cwd or self.repository
+        if forked.can_run(env):
+            done = forked.run(words, cwd=place, env=env, stdin=stdin, timeout=PATIENCE_SECONDS)
+        else:
+            line = [sys.executable, "-m", "holdfast", *words]
+            done = subprocess.run(
+                line, cwd=place, env=env, input=stdin, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            )
         return Result(done.returncode, done.stdout, done.stderr)
 
     def start(self, *words: str) -> subprocess.Popen[str]:

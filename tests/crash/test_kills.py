@@ -35,7 +35,7 @@ def test_a_plan_killed_at_named_points_goes_on_as_if_nothing_had_been(
     assert report.kills == len(story.kills), f"some points were not reached: {report.lives}, all points: {passes}"
 
 
-@pytest.mark.parametrize("mode", ["worker", "all"])
+@pytest.mark.parametrize("mode", [pytest.param("worker", marks=pytest.mark.campaign), "all"])
 def test_a_plan_killed_at_random_times_goes_on_as_if_nothing_had_been(
     make: MakeScene, undisturbed: Undisturbed, mode: Mode
 ) -> None:
@@ -48,7 +48,11 @@ def test_a_plan_killed_at_random_times_goes_on_as_if_nothing_had_been(
 @pytest.mark.parametrize(
     ("mode", "kills"),
     [
-        ("worker", "@begin:right engine.merge.commit_written:1 engine.seal.before_commit:2"),
+        pytest.param(
+            "worker",
+            "@begin:right engine.merge.commit_written:1 engine.seal.before_commit:2",
+            marks=pytest.mark.campaign,
+        ),
         ("all", "engine.seal.committed:1 @begin:after engine.restart.worktree_reset:1"),
     ],
 )

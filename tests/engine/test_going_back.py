@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from tests.engine.conftest import Bench, git
+from tests.harness import forked
 
 from holdfast.app import plans, restarts, rewinds, tasks, undo
 from holdfast.app.plans import PlanView
@@ -406,9 +405,7 @@ POINTS = [
 def killed(bench: Bench, point: str, *words: str) -> None:
     """Runs a command as a user would and kills it at a failpoint."""
     env = {**os.environ, "HOLDFAST_DATA": str(bench.house.settings.data), "HOLDFAST_FAILPOINT": point}
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast", *words], env=env, cwd=bench.repository, capture_output=True, text=True
-    )
+    done = forked.run(words, env=env, cwd=bench.repository)
     assert done.returncode == -9, (done.returncode, done.stdout, done.stderr)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.engine.conftest import Bench, git, opened, settings
+from tests.harness import forked
 
 from holdfast import clock
 from holdfast.app import database, plans, retention, rewinds, tasks, undo, wire
@@ -206,8 +205,7 @@ def test_a_kill_at_any_point_leaves_a_sound_store(past: tuple[Path, Path, str], 
     shutil.copytree(folder / "data", tmp_path / "data", symlinks=True)
     chosen = replace(settings(tmp_path), data=tmp_path / "data")
     environment = os.environ | {"HOLDFAST_DATA": str(chosen.data), "HOLDFAST_FAILPOINT": point}
-    line = [sys.executable, "-m", "holdfast", "gc", "--older-than", "0s", "--yes"]
-    killed = subprocess.run(line, cwd=repository, env=environment, capture_output=True, text=True)
+    killed = forked.run(["gc", "--older-than", "0s", "--yes"], cwd=repository, env=environment)
     assert killed.returncode == -9, f"it never came to {point}: {killed.stdout} {killed.stderr}"
     with wire.open_house(chosen, actor="tester") as house:
         (project,) = retention._projects(house)  # pyright: ignore[reportPrivateUsage]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,6 +28,7 @@ from hypothesis.stateful import (
 )
 from tests.engine.conftest import Bench, git
 from tests.engine.conftest import settings as house_settings
+from tests.harness import forked
 from tests.harness.postgres import PostgresServer
 
 from holdfast.app import plans, projects, rewinds, tasks, undo, wire
@@ -187,8 +186,8 @@ class GoingBack(RuleBasedStateMachine):
         number = tasks.show(self.bench.house, task).task.number
         env = {**os.environ, "HOLDFAST_DATA": str(self.folder / "data"), "HOLDFAST_FAILPOINT": point}
         env |= {"HOLDFAST_DB": self.bench.house.settings.db}
-        line = [sys.executable, "-m", "holdfast", "task", "rewind", f"T{number}", "--to", str(made.number), "--yes"]
-        ended = subprocess.run(line, env=env, cwd=self.bench.repository, capture_output=True, text=True)
+        words = ["task", "rewind", f"T{number}", "--to", str(made.number), "--yes"]
+        ended = forked.run(words, env=env, cwd=self.bench.repository)
         assert ended.returncode in (0, -9), ended.stderr
         # Whoever goes back next carries it through first.
         from holdfast.engine import restoring
