@@ -37,6 +37,7 @@ from holdfast.store import (
     Operation,
     checkpoints,
     conversations,
+    events,
     plans,
     projects,
     steps,
@@ -136,25 +137,33 @@ def preview_step(house: House, project: Project, number: int, how: How | None = 
 
 
 def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Operation:
-    with house.database.read() as connection:
-        plan = deciding(connection).seen.plan
-    restoring.refuse_running(plan)
-    restoring.finish_open(house, plan.id)
-    with house.database.transaction() as connection:
-        plan = plans.lock(connection, plan.id)
-        restoring.refuse_restoring(connection, plan)
-        decided = deciding(connection)
+    """Decides, begins and finishes. It is decided outside the writing transaction, since git is asked a lot.
+
+    Every change of a plan is an event: where one came between, it is decided anew.
+    """
+    while True:
+        with house.database.read() as connection:
+            decided = deciding(connection)
+            plan = decided.seen.plan
+            seen = events.count(connection, plan.id)
+        restoring.refuse_running(plan)
+        restoring.finish_open(house, plan.id)
         if decided.intent.branch_name:
             restoring.check_name(house.workspaces.vault(decided.project), decided.intent.branch_name)
-        begun = restoring.begin(
-            connection,
-            plan,
-            decided.intent,
-            kind=decided.kind,
-            actor=house.actor,
-            task_id=decided.task.id if decided.task else None,
-        )
-    return restoring.finish(house, begun.id)
+        with house.database.transaction() as connection:
+            plan = plans.lock(connection, plan.id)
+            restoring.refuse_restoring(connection, plan)
+            if events.count(connection, plan.id) != seen:
+                continue
+            begun = restoring.begin(
+                connection,
+                plan,
+                decided.intent,
+                kind=decided.kind,
+                actor=house.actor,
+                task_id=decided.task.id if decided.task else None,
+            )
+        return restoring.finish(house, begun.id)
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------

@@ -159,6 +159,11 @@ def of_plan(connection: Connection, plan_id: str) -> Iterator[Event]:
         yield Event(*row)
 
 
+def count(connection: Connection, plan_id: str) -> int:
+    """Gives how many events a plan has: while it is the same number, nothing of the plan has changed."""
+    return connection.execute(select(func.count()).where(events.c.plan_id == plan_id)).scalar_one()
+
+
 def last_id(connection: Connection) -> int:
     """Gives the id after which a new follower starts (0 for an empty history)."""
     query = select(events.c.id).order_by(events.c.tx.desc(), events.c.id.desc()).limit(1)
