@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from tests.engine.conftest import Bench, git
+from tests.engine.conftest import Bench, git, opened, settings
 from tests.harness import forked
 
 from holdfast.app import plans, restarts, rewinds, tasks, undo
@@ -20,7 +21,8 @@ from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.restore import Preserve
 from holdfast.domain.step import StepState, state
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus, TaskStatus
-from holdfast.errors import Corruption, HoldfastError, IllegalState, NotFound, UsageError
+from holdfast.engine import restoring
+from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError, NotFound, UsageError
 from holdfast.store import Operation, OperationStatus, check, operations
 
 THREE = """
@@ -363,6 +365,48 @@ def test_a_corrupt_object_is_named_and_everything_stays(bench: Bench) -> None:
     assert active(shown(bench, view)) == [1, 2, 3, 4, 5]
     with bench.house.database.read() as connection:
         assert operations.open_ones(connection) == ()
+
+
+BIG = """
+title: Big
+phases:
+  - title: only
+    tasks:
+      - {key: one, title: One, run: "head -c 600000 /dev/urandom > big"}
+      - {key: two, title: Two, run: "rm big"}
+"""
+
+
+def test_a_full_disk_in_the_middle_is_told_and_the_next_call_carries_it_through(
+    tmp_path: Path, repository: Path
+) -> None:
+    disk = tmp_path / "data" / "projects"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small filesystem")
+    try:
+        for bench in opened(settings(tmp_path), repository):
+            view = bench.run(BIG)
+            (disk / "filler").write_bytes(b"x" * (_free(disk) - 300_000))
+            with pytest.raises(InfraError, match="No space left"):
+                rewind(bench, view, "one", "2")
+            (disk / "filler").unlink()
+            with bench.house.database.read() as connection:
+                (cut_off,) = operations.open_ones(connection)
+            restoring.finish_open(bench.house, view.plan.id)
+            assert (worktree(bench, "big") / "big").stat().st_size == 600_000
+            assert states(shown(bench, view)) == {"one": "completed", "two": "pending"}
+            with bench.house.database.read() as connection:
+                assert operations.get(connection, cut_off.id).status is OperationStatus.DONE
+            sound(bench)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
 
 
 def _packs(vault: Path) -> list[bytes]:
