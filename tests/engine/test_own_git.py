@@ -45,7 +45,7 @@ def test_own_commits_and_branches_are_told_and_go_back(bench: Bench) -> None:
     assert isinstance(told, dict)
     changes = {change["name"]: change for change in told["changes"]}
     assert [commit["subject"] for commit in changes["feature/x"]["commits"]] == ["Add x"]
-    assert [commit["subject"] for commit in changes["holdfast/own"]["commits"]] == ["Join", "Add x"]
+    assert [commit["subject"] for commit in changes["holdfast/own"]["commits"]] == ["Join"]
     assert "changes" not in str(steps.get(bench.house, bench.project, 2).step.details)
     seen = (folder / "seen").read_text().splitlines()
     assert seen == ["?? seen", "feature/x", "holdfast/own", "One", "first"], "the next task finds all of it committed"

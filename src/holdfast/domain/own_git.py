@@ -95,14 +95,19 @@ class OwnChange:
 def changes(
     before: OwnGit, after: OwnGit, new_commits: Callable[[str, Collection[str]], Sequence[OwnCommit]]
 ) -> tuple[OwnChange, ...]:
-    """Gives what was done between two states; `new_commits` gives those of a tip that are not in any of some others."""
+    """Gives what was done between two states; `new_commits` gives those of a tip that are not in any of some others.
+
+    A commit is told of once, with the first ref that has it.
+    """
     found: list[OwnChange] = []
+    known = before.tips
     for name in sorted({*before.refs, *after.refs}):
         old, new = before.refs.get(name, ""), after.refs.get(name, "")
         if old == new:
             continue
         kind = ChangeKind.MADE if not old else ChangeKind.MOVED if new else ChangeKind.DELETED
-        commits = tuple(new_commits(new, before.tips)) if new else ()
+        commits = tuple(new_commits(new, known)) if new else ()
+        known = known | ({new} if new else set())
         found.append(OwnChange(kind, short(name), old, new, commits))
     if before.head != after.head:
         found.append(OwnChange(ChangeKind.SWITCHED, "HEAD", short(before.head), short(after.head)))
