@@ -1,6 +1,6 @@
-"""A plan under random runs, edits, checkpoints, rewinds, rollbacks, undos and kills, beside a model of dictionaries.
+"""A plan under random runs, edits, checkpoints, rewinds, rollbacks, undos, gc and kills, beside a model.
 
-The model knows three things: the files of the worktree, those that are committed, and how many tasks are done. Every
+The model knows the files of the worktree, those that are committed, how many tasks are done, and own branches. Every
 checkpoint is remembered with what it should hold, and has to hold it to the end.
 """
 
@@ -31,7 +31,8 @@ from tests.engine.conftest import settings as house_settings
 from tests.harness import forked
 from tests.harness.postgres import PostgresServer
 
-from holdfast.app import plans, projects, rewinds, tasks, undo, wire
+from holdfast import clock
+from holdfast.app import plans, projects, retention, rewinds, tasks, undo, wire
 from holdfast.app.rewinds import How
 from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.planfile import parse
@@ -66,11 +67,12 @@ POINTS = (
 
 @dataclass(frozen=True)
 class World:
-    """How everything should be."""
+    """How everything should be; `own` are the branches that stand in the worktree's own git, beside the plan's."""
 
     files: Files
     committed: Files
     done: int
+    own: frozenset[str] = frozenset()
 
 
 def worked(files: Files, key: str) -> Files:
@@ -114,6 +116,7 @@ class GoingBack(RuleBasedStateMachine):
         self.known: dict[str, World] = {}
         self.done: list[tuple[World, World]] = []
         self.undone: list[tuple[World, World]] = []
+        self.swept = False
         self.run()
 
     def fresh(self) -> str:
@@ -154,11 +157,11 @@ class GoingBack(RuleBasedStateMachine):
         files = self.world.committed
         for number in range(self.world.done, len(KEYS)):
             key = KEYS[number]
-            expected[f"{key}_initial"] = World(files, files, number)
+            expected[f"{key}_initial"] = World(files, files, number, self.world.own)
             expected[f"{key}_pre_rewind"] = dropped
             files = worked(files, key)
-            expected[f"{key}_step"] = World(files, files, number + 1)
-        self.world = World(files, files, len(KEYS))
+            expected[f"{key}_step"] = World(files, files, number + 1, self.world.own)
+        self.world = World(files, files, len(KEYS), self.world.own)
         self.learn(**expected)
 
     @rule(name=st.sampled_from(["log", "new.txt", "deep/new.txt"]), content=st.binary(max_size=20))
@@ -166,6 +169,24 @@ class GoingBack(RuleBasedStateMachine):
         (self.worktree / name).parent.mkdir(exist_ok=True)
         (self.worktree / name).write_bytes(content)
         self.world = replace(self.world, files=MappingProxyType({**self.world.files, name: content}))
+
+    @rule(name=st.sampled_from(["mine", "deep/mine"]))
+    def branch_off(self, name: str) -> None:
+        """As an agent would, in the worktree itself."""
+        if not {name.split("/")[0], name} & {each.split("/")[0] for each in self.world.own}:
+            git(self.worktree, "add", "-A")
+            tree = git(self.worktree, "write-tree").strip()
+            git(self.worktree, "branch", name, git(self.worktree, "commit-tree", tree, "-m", "mine").strip())
+            self.world = replace(self.world, own=self.world.own | {name})
+
+    @precondition(lambda self: not self.ran_since())
+    @rule()
+    def take_away_what_nobody_needs(self) -> None:
+        assert retention.gc(self.bench.house, before=clock.now()).skipped == ()
+        view = plans.show(self.bench.house, self.plan)
+        left = {made.id for task in view.tasks for made in tasks.show(self.bench.house, task.id).checkpoints}
+        self.known = {id: world for id, world in self.known.items() if id in left}
+        self.swept = True
 
     @precondition(lambda self: self.world.done > 0)
     @rule()
@@ -214,7 +235,7 @@ class GoingBack(RuleBasedStateMachine):
         try:
             undo.undo(self.bench.house)
         except IllegalState:
-            assert not possible or self.ran_since(), "nothing has happened since"
+            assert not possible or self.ran_since() or self.swept, "nothing has happened since"
             self.done.clear()
             return
         self.done.pop()
@@ -266,6 +287,8 @@ class GoingBack(RuleBasedStateMachine):
         if not hasattr(self, "known"):
             return
         assert self.there() == dict(self.world.files)
+        own = git(self.worktree, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").split()
+        assert set(own) == {*self.world.own, "holdfast/model"}
         view = plans.show(self.bench.house, self.plan)
         assert self.bench.files(view.plan.branch) == {
             name: content.decode("utf-8", "surrogateescape") for name, content in self.world.committed.items()
