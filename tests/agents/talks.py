@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.agents.runs import Run
 
-from holdfast.agents import Launch
+from holdfast.agents import Launch, read
 from holdfast.agents.acp import Limits, Opening, SessionWanted, TurnOutcome, run_session
 from holdfast.domain.conversation import Noted, PermissionWanted, Spoke, ToolUsed, Update
 
@@ -92,6 +92,8 @@ class Talk:
 
     async def ask(self, wanted: PermissionWanted) -> str | None:
         assert wanted in self.updates, "the question is stored before it is asked"
+        suspended = [record for record in read(self.run.folder / "journal.jsonl") if record.kind == "limit_suspended"]
+        assert suspended[-1].fields["until"] == f"a{wanted.request}", "the agent's time does not run on"
         self.questions.append(wanted)
         return self.answer
 

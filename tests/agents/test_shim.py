@@ -11,12 +11,26 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.agents.runs import Run, eventually
 
-from holdfast.agents import Record, RunState, close_input, follow, kill, read, send, start, state, stop, sync
+from holdfast.agents import (
+    Record,
+    RunState,
+    close_input,
+    follow,
+    kill,
+    read,
+    send,
+    start,
+    state,
+    stop,
+    suspend_limit,
+    sync,
+)
 from holdfast.agents import shim as shim_package
 from holdfast.errors import ClaimLost, StepError, UsageError
 
@@ -218,6 +232,20 @@ async def test_what_has_an_id_is_delivered_once_whoever_sends_it_how_often(run: 
     assert [r.fields["id"] for r in records(run) if r.kind == "stdin"] == ["m1", "m2"]
     assert not await send(run.folder, "three\n", "m3")
     assert not await sync(run.folder)
+
+
+async def test_a_time_limit_stands_still_until_what_is_awaited_is_said(make_run: Callable[[], Run]) -> None:
+    run, later = make_run(), make_run()
+    start(run.folder, run.launch('read a; echo "$a"; exec sleep 1000', stdin="pipe", timeout_seconds=2.0))
+    assert await suspend_limit(run.folder, until="a1")
+    start(later.folder, later.launch("exec sleep 1000", timeout_seconds=2.0))
+    eventually(lambda: ended(later))
+    assert state(run.folder) is RunState.RUNNING
+    await send(run.folder, "said\n", "a1")
+    assert await suspend_limit(run.folder, until="a1"), "asked too late: it was said"
+    eventually(lambda: ended(run))
+    assert (output(run), records(run)[-1].fields["reason"]) == (b"said\n", "timeout")
+    assert [record.fields["until"] for record in records(run) if record.kind == "limit_suspended"] == ["a1"]
 
 
 async def test_nothing_more_is_sent_after_the_end_of_the_input(run: Run) -> None:

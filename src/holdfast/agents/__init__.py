@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from holdfast.agents.text import strip_control
 
 if TYPE_CHECKING:
-    from holdfast.agents.bell import close_input, follow, kill, send, stop, sync
+    from holdfast.agents.bell import close_input, follow, kill, send, stop, suspend_limit, sync
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
     from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, secret_values, start, state
@@ -52,13 +52,14 @@ __all__ = [
     "state",
     "stop",
     "strip_control",
+    "suspend_limit",
     "sync",
 ]
 
 _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
-    "bell": ("close_input", "follow", "kill", "send", "stop", "sync"),
+    "bell": ("close_input", "follow", "kill", "send", "stop", "suspend_limit", "sync"),
     "launch": ("Launch", "Lost", "RunState", "kill_strays", "secret_values", "start", "state"),
     "shim.redact": ("Redactor",),
 }

@@ -94,6 +94,14 @@ async def send(folder: Path, text: str, name: str) -> bool:
     return answer is not None and not refusal
 
 
+async def suspend_limit(folder: Path, until: str) -> bool:
+    """Lets the run's time limit stand still until `send` has sent what has the name `until`. False if no shim lives.
+
+    May be asked again, also by another worker, and after it was sent: then it does nothing.
+    """
+    return await _order(folder, {"suspend_limit": until}) is not None
+
+
 async def close_input(folder: Path) -> bool:
     """Ends the command's standard input once all that was sent is delivered. False if no shim lives."""
     return await _order(folder, {"close_stdin": True}) is not None

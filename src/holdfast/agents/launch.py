@@ -63,7 +63,8 @@ class Launch:
     """What to run: either `argv`, or `shell` for /bin/sh. `env` is the whole environment, `token` names the run.
 
     The values of the variables that `secrets` name (with `*`) are redacted in all that is kept of the run.
-    `timeout_seconds` 0 = no limit. `grace_seconds` lie between SIGTERM and SIGKILL, for the whole process tree.
+    `timeout_seconds` 0 = no limit; it stands still where `suspend_limit` says so. `grace_seconds` lie between SIGTERM
+    and SIGKILL, for the whole process tree.
     `asked_to_end` says who gets that SIGTERM: all processes, or the command's group, which passes it on itself.
     `line_max_bytes` cuts longer lines of standard output with a marker; 0 = no limit, else at least 64 KiB.
     """

@@ -17,7 +17,7 @@ from holdfast.agents.acp.files import Files
 from holdfast.agents.acp.opening import Send, next_step, turn_fault
 from holdfast.agents.acp.terminals import Terminals, end_all
 from holdfast.agents.acp.terms import Fault, Limits, Opening, SessionWanted, TurnOutcome
-from holdfast.agents.bell import close_input, follow_batches, send, stop, sync
+from holdfast.agents.bell import close_input, follow_batches, send, stop, suspend_limit, sync
 from holdfast.agents.journal import Record
 from holdfast.agents.launch import Launch, Lost, RunState, of_this_boot, start, state
 from holdfast.clock import new_id
@@ -123,9 +123,14 @@ class _Worker:
         return self._verdict
 
     def told_first(self, ask: Ask) -> Ask:
-        """Gives `ask`, with all that was heard before the question handed on first."""
+        """Gives `ask`, with all that was heard before the question handed on first.
+
+        The time that the answer takes is not the agent's: its limit stands still until it is sent.
+        """
 
         async def asking(wanted: PermissionWanted) -> str | None:
+            await suspend_limit(self._folder, until=f"a{wanted.request}")
+            failpoint("session.limit_suspended")
             await self._tell()
             return await ask(wanted)
 

@@ -26,6 +26,7 @@ DRAIN_SECONDS = 1.0
 SURVIVAL_SECONDS = 10.0
 STDIN_PENDING_BYTES = 1 << 20
 STDIN_IDS_MAX = 10_000
+AWAITED_MAX = 1000
 _READ_BYTES = 1 << 16
 _IDLE_SECONDS = 5.0
 _TICK_SECONDS = (0.02, 0.5)
@@ -66,6 +67,9 @@ class Run:
         self._stdin_pending = bytearray()
         self._stdin_closing = False
         self._fed: dict[object, None] = {}
+        self._awaited: set[object] = set()
+        self._still_since = 0.0
+        self._still_seconds = 0.0
         self._paused: list[Client] = []
         self._began = time.monotonic()
         self._ended: float | None = None
@@ -133,8 +137,8 @@ class Run:
         else:
             # Orphans that ended are reaped at every wake-up; an idle command gets one now and then for that.
             wait = _IDLE_SECONDS
-            if self._launch["timeout_seconds"] > 0:
-                wait = min(wait, self._began + self._launch["timeout_seconds"] - now)
+            if (limit := self._limit_at()) is not None:
+                wait = min(wait, limit - now)
         return max(0, int(wait * 1000) + 1)
 
     def _over(self) -> bool:
@@ -159,13 +163,17 @@ class Run:
                 self._tick = _TICK_SECONDS[0]
                 lean.failpoint("shim.command_ended")
 
-    def _advance(self, now: float) -> None:
+    def _limit_at(self) -> float | None:
+        """Gives when the time limit is reached; None where there is none, and while it stands still."""
         timeout = self._launch["timeout_seconds"]
+        return None if timeout <= 0 or self._awaited else self._began + self._still_seconds + timeout
+
+    def _advance(self, now: float) -> None:
         if self._kill_at is not None:
             if now >= self._kill_at:
                 self._signal_all(signal.SIGKILL)
         elif self._ended is None:
-            if timeout > 0 and now >= self._began + timeout:
+            if (limit := self._limit_at()) is not None and now >= limit:
                 self._end("timeout", self._launch["grace_seconds"])
         elif self._children and now >= self._ended + DRAIN_SECONDS:
             self._end("", self._launch["grace_seconds"])
@@ -331,6 +339,9 @@ class Run:
                 self._feed(client, text.encode(), rest.get("id"))
             case {"stdin_base64": str(text), **rest}:
                 self._feed(client, binascii.a2b_base64(text), rest.get("id"))
+            case {"suspend_limit": str(name)}:
+                self._suspend_limit(name)
+                client.tell(ok=True)
             case {"close_stdin": True}:
                 self._stdin_closing = True
                 self._expect_stdin()
@@ -356,9 +367,28 @@ class Run:
             self._expect_stdin()
         if name is not None:
             self._fed[name] = None
+            self._resume_limit(name)
             if len(self._fed) > STDIN_IDS_MAX:
                 del self._fed[next(iter(self._fed))]
             client.tell(ok=True)
+
+    def _suspend_limit(self, name: str) -> None:
+        """Lets the time limit stand still until the input of that name is fed; one that was fed suspends nothing.
+
+        So the answer itself ends it: a worker that dies over it leaves no limit that stands still for good.
+        """
+        if name in self._fed or name in self._awaited or len(self._awaited) >= AWAITED_MAX:
+            return
+        if not self._awaited:
+            self._still_since = time.monotonic()
+        self._awaited.add(name)
+        self._ledger.record("limit_suspended", until=name)
+
+    def _resume_limit(self, name: object) -> None:
+        if name in self._awaited:
+            self._awaited.discard(name)
+            if not self._awaited:
+                self._still_seconds += time.monotonic() - self._still_since
 
     def _expect_stdin(self) -> None:
         if self._child.stdin >= 0 and self._child.stdin not in self._actions:
