@@ -10,7 +10,7 @@ from tests.engine.conftest import Bench
 from tests.engine.test_permissions import house as house
 from tests.engine.test_permissions import plan_of, script
 
-from holdfast.app import execution, plans
+from holdfast.app import execution, history, planning, plans
 from holdfast.domain.budget import Budget
 from holdfast.domain.transitions import PauseReason, PlanStatus
 from holdfast.domain.usage import Spent
@@ -47,7 +47,6 @@ def test_tokens_that_are_told_reach_the_budget_before_the_next_task(house: Bench
 @pytest.mark.parametrize(
     ("usage", "model", "spent"),
     [
-        (TOKENS, "", Spent(1_000_000, 100, 50, 7)),
         (TOKENS, "nobody-knows", Spent(1_000_000, 100, 50, 7)),
         (TOKENS, "own-model", Spent(1_000_000, 100, 50, 7, cost_usd=2.0, estimated=True)),
         (TOLD | TOKENS, "own-model", Spent(1_000_000, 100, 50, 7, cost_usd=0.75)),
@@ -62,3 +61,19 @@ def test_a_cost_is_the_agents_own_else_of_the_price_table_else_unknown(
     view = house.run(plan_of())
     assert view.plan.status is PlanStatus.COMPLETED
     assert view.spent == spent
+    assert view.warnings == (), "no limit is of cost"
+
+
+def test_a_limit_of_cost_that_sees_nothing_says_so_before_and_once_meanwhile(house: Bench) -> None:
+    script(house, [{"usage": TOKENS}])
+    head = "budget: {max_cost_usd: 0.5}"
+    plan = house.start(plan_of("title: one, instructions: a", "title: two, instructions: b", head=head))
+    (before,) = planning.warnings(house.house, plan.id)
+    assert before.startswith("the plan's max_cost_usd may never be reached: nobody knows yet what the tokens of T1, T2")
+    with house.working() as worker:
+        view = house.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED
+    (told,) = view.warnings
+    assert told == "max_cost_usd (0.5) does not see tokens whose cost nobody knows; only max_tokens would count them"
+    found = history.timeline(house.house, plan_id=plan.id, limit=200).items
+    assert [event.data["message"] for event in found if event.subtype == "cost_unknown"] == [told]

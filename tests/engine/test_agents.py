@@ -345,10 +345,12 @@ def test_an_agent_that_dies_again_and_again_fails_its_attempt(house: Agents) -> 
 
 def test_tokens_of_all_processes_of_a_step_are_counted(house: Agents) -> None:
     crash_once = {"once": str(house.folder / "crashed"), "crash": {"code": 3}}
-    house.agent([{"usage": {"used": 1, "cost": 0.25}}, crash_once, {"usage": {"input": 5}}, {"say": "Done."}])
+    on = {"usage": {"used": 2, "cost": 0.75, "input": 5}}
+    house.agent([{"usage": {"used": 1, "cost": 0.25}}, crash_once, on, {"say": "Done."}])
     view = house.run(ONE)
     assert view.plan.status is PlanStatus.COMPLETED, view.tasks[0].error
-    assert (view.steps[0].tokens, view.steps[0].cost_usd) == (5, 0.5)
+    assert (view.steps[0].tokens, view.steps[0].cost_usd) == (5, 0.75), "the cost is told of the session as a whole"
+    assert sum(message.cost_usd for message in house.talk(view.tasks[0].id)) == 0.75
 
 
 def test_tokens_without_a_cost_are_priced_where_the_model_is_known(house: Agents) -> None:

@@ -6,8 +6,9 @@ from statistics import median
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.builders import make_phase, make_task
+from tests.unit.builders import make_phase, make_plan, make_task
 
+from holdfast.domain.budget import Budget
 from holdfast.domain.estimate import (
     AGENT_TOKENS,
     LEAST_SAMPLES,
@@ -18,6 +19,7 @@ from holdfast.domain.estimate import (
     estimate,
     spread,
     total,
+    unguarded,
 )
 from holdfast.domain.plan import Phase, PhaseMode
 from holdfast.domain.task import Executor, Task
@@ -100,6 +102,18 @@ def test_the_cost_that_past_tasks_told_is_taken_before_any_price() -> None:
     silent = [done(60, agent="codex", command="", tokens=1000, cost_usd=None)] * LEAST_SAMPLES
     assert estimated(tasks, silent).cost_usd is None
     assert estimated(tasks, silent, token_cost=lambda tokens: tokens / 1000).cost_usd == Spread(1, 1, 1)
+
+
+def test_a_limit_of_cost_alone_is_unguarded_where_nobody_knows_what_an_agent_costs() -> None:
+    alone = Budget(max_cost_usd=1.0)
+    agent = {"executor": Executor.AGENT, "command": "", "agent": "codex"}
+    tasks = [make_task("command", budget=alone), make_task("agent", 1, **agent, budget=alone)]
+    found = estimated(tasks, [])
+    assert [told.split()[0] for told in unguarded(make_plan(), tasks, found, lambda _: False)] == ["T0's"]
+    assert len(list(unguarded(make_plan(budget=alone), tasks, found, lambda _: False))) == 2
+    assert list(unguarded(make_plan(budget=alone), tasks, found, lambda task: task is tasks[1])) == []
+    both = make_plan(budget=Budget(max_cost_usd=1.0, max_tokens=1))
+    assert list(unguarded(both, tasks[:1], estimated(tasks[:1], []), lambda _: False)) == []
 
 
 def test_what_is_finished_counts_as_nothing_and_a_guess_keeps_to_the_time_limit() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +168,37 @@ def test_usage_without_a_speech_to_carry_it_is_told_by_the_system() -> None:
     assert [each.token_count for each in folded.messages] == [0, 0, 20]
     assert folded.messages[2].role is MessageRole.SYSTEM
     assert folded.mark == Mark(6, used, used)
+
+
+BEFORE = TokenUsage(100, 10, cost_usd=1.0)
+
+
+@pytest.mark.parametrize(
+    ("carried", "told", "used"),
+    [
+        (True, [TokenUsage(150, 30, cost_usd=1.25)], TokenUsage(50, 20, cost_usd=0.25)),
+        (True, [TokenUsage(cost_usd=1.0), TokenUsage(cost_usd=1.5)], TokenUsage(cost_usd=0.5)),
+        (
+            True,
+            [TokenUsage(90, 30, cost_usd=0.25), TokenUsage(900, 300, cost_usd=2.5)],
+            TokenUsage(900, 300, cost_usd=2.5),
+        ),
+        (True, [TokenUsage(150, 30)], TokenUsage(50, 20)),
+        (False, [TokenUsage(150, 30, cost_usd=1.25)], TokenUsage(150, 30, cost_usd=1.25)),
+    ],
+)
+def test_what_a_session_told_before_it_was_loaded_is_not_counted_again(
+    carried: bool, told: Sequence[TokenUsage], used: TokenUsage
+) -> None:
+    opened = Noted(at(1), "session_opened", {"session_id": "s", "carried": carried})
+    updates = [opened, *(UsageTold(at(2 + n), each) for n, each in enumerate(told))]
+    fed = Transcript(CONVERSATION, "step", "agent-1", before=BEFORE)
+    first = fed.feed(updates, 9)
+    assert fed.usage == used
+    again = transcript(first.mark)
+    (message,) = again.feed((TurnEnded(at(10), "end_turn"),), 10).messages
+    assert again.usage == used, "a worker that goes on from the mark counts the same"
+    assert (message.token_count, message.cost_usd) == (used.total_tokens, used.cost_usd or 0.0)
 
 
 def test_what_is_of_use_to_a_reader_is_told_and_the_rest_is_not() -> None:

@@ -13,24 +13,28 @@ from pathlib import Path
 from typing import Any, cast
 
 from holdfast import clock
+from holdfast.agents import catalog
 from holdfast.app import edits, plans, projects
 from holdfast.app.edits import Edited
 from holdfast.app.plans import Drafting
 from holdfast.app.wire import House
 from holdfast.domain import prices, suggestions
 from holdfast.domain.conversation import TokenUsage
-from holdfast.domain.estimate import Estimate, estimate
+from holdfast.domain.estimate import Estimate, estimate, limits_cost_alone, unguarded
 from holdfast.domain.plan import GateName, Plan, Project
 from holdfast.domain.planfile import PlanFile, parse, render
 from holdfast.domain.revisions import take_back
 from holdfast.domain.step import state
 from holdfast.domain.suggestions import Suggestion
+from holdfast.domain.task import Task
 from holdfast.domain.transitions import PlanStatus
 from holdfast.engine import inquiries, suggesting
+from holdfast.engine.agent_choice import agent_name
 from holdfast.engine.pricing import price_table
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.planner import Context, Drafted, Drafter, Facts, ReviewType, draft_plan, review_plan
 from holdfast.planner.context import MAX_FILE_BYTES, choose, describe, words
+from holdfast.settings import Settings
 from holdfast.store import edits as edit_rows
 from holdfast.store import iterations, past, steps, tasks
 from holdfast.store import plans as plan_rows
@@ -318,12 +322,32 @@ def estimated(house: House, plan_id: str, *, model: str = "") -> Estimate:
         raise UsageError(f"the price of {model!r} is not known", hint="add it to the file that HOLDFAST_PRICES names")
     with house.database.read() as connection:
         plan = plan_rows.get(connection, plan_id)
-        found = past.past_tasks(connection)
-        return estimate(
+        project = project_rows.get(connection, plan.project_id)
+        listed = plan_rows.tasks_of(connection, plan_id)
+        found = estimate(
             plan_rows.phases_of(connection, plan_id),
-            plan_rows.tasks_of(connection, plan_id),
-            found,
+            listed,
+            past.past_tasks(connection),
             project_id=plan.project_id,
             max_parallel=house.settings.max_parallel,
             token_cost=lambda tokens: None if price is None else prices.cost_of_total(price, tokens),
         )
+    told = unguarded(plan, listed, found, lambda task: _is_priced(house.settings, project, task))
+    return replace(found, warnings=tuple(told))
+
+
+def warnings(house: House, plan_id: str) -> tuple[str, ...]:
+    """Says which limits of a plan may never be reached; looks at what was done before only where one could be so."""
+    with house.database.read() as connection:
+        budgets = [plan_rows.get(connection, plan_id).budget]
+        budgets += [task.budget for task in plan_rows.tasks_of(connection, plan_id)]
+    return estimated(house, plan_id).warnings if any(map(limits_cost_alone, budgets)) else ()
+
+
+def _is_priced(settings: Settings, project: Project, task: Task) -> bool:
+    """Tells whether a task's agent names a model whose price is known."""
+    try:
+        model = catalog.named(settings, agent_name(settings, project, task)).model
+    except (NotFound, UsageError):
+        return False
+    return price_table(settings).find(model, clock.now().date()) is not None

@@ -19,7 +19,7 @@ from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_do
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
-from holdfast.domain.usage import Spent, spent
+from holdfast.domain.usage import Spent, spent, unseen
 from holdfast.engine import confine, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
@@ -44,6 +44,7 @@ class PlanView:
     steps: tuple[Step, ...]
     usage: Usage
     spent: Spent
+    warnings: tuple[str, ...]
     critical_path: tuple[str, ...]
     groups: tuple[tuple[tuple[str, ...], ...], ...]
 
@@ -295,6 +296,7 @@ def show(house: House, plan_id: str) -> PlanView:
             steps=all_steps,
             usage=usage_of_plan(connection, plan_id),
             spent=spent(all_steps),
+            warnings=tuple(unseen(plan, all_tasks, all_steps)),
             critical_path=dependencies.critical_path(all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),
         )

@@ -145,6 +145,8 @@ def _plan(subtype: str, data: Mapping[str, object]) -> str:
             return f"pause requested ({data.get('mode', '')})"
         case "progress":
             return _progress(data)
+        case "cost_unknown":
+            return f"{data.get('task', '')}: {data.get('message', '')}"
         case "supervised" | "replanned":
             return _supervised(subtype, data)
         case "merged":

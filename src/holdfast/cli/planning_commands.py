@@ -344,6 +344,8 @@ def _show_estimate(session: Session, found: Estimate, names: Mapping[str, str]) 
     say(session.out, "each: the middle, and in brackets the range that eight in ten fall into", style="dim")
     for each in found.assumptions:
         say(session.out, f"- {each}", style="dim")
+    for each in found.warnings:
+        session.note(each)
 
 
 def _figures(time: Spread, tokens: Spread | None, cost: Spread | None) -> list[str]:

@@ -82,6 +82,7 @@ def run(
             session.note(note)
         if projects.unconfined(house, found):
             session.note("no sandbox: the plan's commands run as you, unconfined")
+        _warn(session, house, plan.id)
         plans.execute(house, plan.id)
         if detach:
             return started(session, house, plan.id)
@@ -115,12 +116,20 @@ def _run_request(
         plan = made.plan
         if not consents(session, f"run P{plan.number} {plan.title}", yes=yes, dry_run=False):
             return 0
+        _warn(session, house, plan.id)
         plans.execute(house, plan.id)
         if detach:
             return started(session, house, plan.id)
         from holdfast.cli.follow import work_on
 
         return work_on(session, house, [plan.id], wait=wait, since=since)
+
+
+def _warn(session: Session, house: House, plan_id: str) -> None:
+    from holdfast.app import planning
+
+    for each in planning.warnings(house, plan_id):
+        session.note(each)
 
 
 def started(session: Session, house: House, plan_id: str) -> int:

@@ -46,6 +46,8 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
     show(session.out, board.picture(view, width=session.out.width, height=100_000, said=said))
     if projects.unconfined(house, view.project):
         say(session.out, "  no sandbox: commands run as you, unconfined", style="dim")
+    for warning in view.warnings:
+        say(session.out, f"  {warning}", style="yellow")
     if view.plan.error:
         say(session.out, f"  {view.plan.error.strip()}", style="red")
     if view.plan.status in PLAN_EXECUTING and not execution.is_worked_on(house):

@@ -1,4 +1,4 @@
-"""Limits on time, tokens and money, and whether they are reached."""
+"""Limits on time, tokens and money, whether they are reached, and whether they can be."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ def reached(budget: Budget, usage: Usage) -> str:
     if budget.max_cost_usd is not None and usage.cost_usd >= budget.max_cost_usd:
         return f"max_cost_usd: {usage.cost_usd:.2f} of {budget.max_cost_usd:.2f} USD used"
     return ""
+
+
+def blind(budget: Budget, *, cost_known: bool) -> str:
+    """Says that a limit of cost does not see all that was used, or gives an empty string."""
+    if budget.max_cost_usd is None or cost_known:
+        return ""
+    rest = "max_tokens counts them" if budget.max_tokens is not None else "only max_tokens would count them"
+    return f"max_cost_usd ({budget.max_cost_usd:g}) does not see tokens whose cost nobody knows; {rest}"

@@ -150,6 +150,27 @@ class TokenUsage:
             self.cost_usd if later.cost_usd is None else later.cost_usd,
         )
 
+    def includes(self, before: TokenUsage) -> TokenUsage:
+        """Gives the part of `before`, told by the same session in an earlier process, that these figures go on from.
+
+        Figures are of the whole session, by ACP; an agent that begins anew with each process tells less than before.
+        """
+        untold = not self.total_tokens
+        goes_on = untold or all(now >= then for now, then in zip(self._tokens, before._tokens, strict=True))
+        cost_goes_on = self.cost_usd is None or self.cost_usd >= (before.cost_usd or 0.0)
+        tokens = before._tokens if goes_on else (0, 0, 0, 0)
+        return TokenUsage(*tokens, cost_usd=before.cost_usd if cost_goes_on else None)
+
+    def without(self, before: TokenUsage) -> TokenUsage:
+        """Gives what is left of these figures without `before`; what was not told stays untold."""
+        tokens = tuple(max(0, now - then) for now, then in zip(self._tokens, before._tokens, strict=True))
+        cost = None if self.cost_usd is None else max(0.0, self.cost_usd - (before.cost_usd or 0.0))
+        return TokenUsage(*tokens, cost_usd=cost)
+
+    @property
+    def _tokens(self) -> tuple[int, int, int, int]:
+        return self.input_tokens, self.output_tokens, self.cached_tokens, self.thought_tokens
+
     def plus(self, more: TokenUsage) -> TokenUsage:
         """Gives the sum of both, where an agent tells each part by itself."""
         costs = [each.cost_usd for each in (self, more) if each.cost_usd is not None]

@@ -7,12 +7,13 @@ together: that is wider than chance alone would make it, since tasks of one plan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from holdfast.domain.budget import Budget
 from holdfast.domain.dependencies import elapsed
-from holdfast.domain.plan import Phase
+from holdfast.domain.plan import Phase, Plan
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import TASK_DONE
 
@@ -83,6 +84,7 @@ class Estimate:
     tokens: Spread
     cost_usd: Spread | None
     assumptions: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 # Rough figures for a task of which nothing is known; `ASSUMPTIONS` tells them to whoever sees the result.
@@ -133,6 +135,30 @@ def estimate(
         cost_usd=total(known) if len(known) == len(costs) else None,
         assumptions=tuple(ASSUMPTIONS[basis] for basis in used),
     )
+
+
+def unguarded(plan: Plan, tasks: Sequence[Task], found: Estimate, priced: Callable[[Task], bool]) -> Iterator[str]:
+    """Says which limits of cost may never be reached, with no limit of tokens beside them.
+
+    `priced` tells whether the tokens of a task's agent have a price, so that its cost will be known all the same.
+    """
+    by_id = {task.id: task for task in tasks}
+    unknown = [by_id[one.task_id] for one in found.tasks if one.cost_usd is None and not priced(by_id[one.task_id])]
+    if unknown and limits_cost_alone(plan.budget):
+        yield _UNGUARDED.format(whose="the plan's", names=", ".join(f"T{task.number}" for task in unknown))
+    for task in unknown:
+        if limits_cost_alone(task.budget):
+            yield _UNGUARDED.format(whose=f"T{task.number}'s", names=f"T{task.number}")
+
+
+def limits_cost_alone(budget: Budget) -> bool:
+    return budget.max_cost_usd is not None and budget.max_tokens is None
+
+
+_UNGUARDED = (
+    "{whose} max_cost_usd may never be reached: nobody knows yet what the tokens of {names} cost; "
+    "set max_tokens too, or name the price of the model (HOLDFAST_PRICES)"
+)
 
 
 def total(spreads: Iterable[Spread]) -> Spread:

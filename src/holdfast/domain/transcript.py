@@ -54,12 +54,15 @@ _PLAN_MARKS = {"completed": "x", "in_progress": ">"}
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a fold may begin again: the journal record all of whose messages are out, the usage heard by then, and
-    the part of it that messages carry."""
+    """Where a fold may begin again: the journal record all of whose messages are out, and the usage heard by then.
+
+    Of it `before` is of the session's earlier launches, and messages of this one carry `counted`.
+    """
 
     position: int = 0
     heard: TokenUsage = NOTHING_USED
     counted: TokenUsage = NOTHING_USED
+    before: TokenUsage = NOTHING_USED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,19 @@ class Transcript:
     """Folds the updates of one launch into the messages of a conversation; holds what is not finished, no more."""
 
     def __init__(
-        self, conversation: Conversation, step_id: str, launch: str, mark: Mark | None = None, *, root: str = ""
+        self,
+        conversation: Conversation,
+        step_id: str,
+        launch: str,
+        mark: Mark | None = None,
+        *,
+        root: str = "",
+        before: TokenUsage = NOTHING_USED,
     ) -> None:
         """Begins at `mark`: the next update is the first one of the record after its position.
 
-        Paths below `root`, the agent's worktree, are shown as they are in it.
+        Paths below `root`, the agent's worktree, are shown as they are in it. `before` is what the session that this
+        launch wants to load had told in earlier ones.
         """
         self._conversation = conversation
         self._root = f"{root.rstrip('/')}/" if root else ""
@@ -124,6 +135,7 @@ class Transcript:
         self._launch = launch
         self._mark = mark or Mark()
         self._heard, self._counted = self._mark.heard, self._mark.counted
+        self._wanted_before, self._before = before, self._mark.before
         self._record, self._index = self._mark.position, 0
         self._speech: _Speech | None = None
         self._calls: dict[str, _Call] = {}
@@ -131,8 +143,8 @@ class Transcript:
 
     @property
     def usage(self) -> TokenUsage:
-        """What the session has used, as far as it was told."""
-        return self._heard
+        """What the session has used in this launch, as far as it was told."""
+        return self._heard.without(self._before)
 
     def feed(self, updates: Iterable[Update], heard_to: int) -> Folded:
         """Takes the next updates and gives what they finished.
@@ -158,7 +170,7 @@ class Transcript:
     def _rest(self, record: int) -> None:
         """Lets a new fold begin after that record, if nothing is open there."""
         if self._speech is None and not self._calls and record >= self._mark.position:
-            self._mark = Mark(record, self._heard, self._counted)
+            self._mark = Mark(record, self._heard, self._counted, self._before)
 
     def _take(self, update: Update) -> None:
         match update:
@@ -175,15 +187,17 @@ class Transcript:
                 marked = (f"- [{_PLAN_MARKS.get(status, ' ')}] {content}" for content, status in update.entries)
                 self._tell(update.heard.at, "\n".join(("plan:", *marked)))
             case UsageTold():
-                self._heard = self._heard.then(update.usage)
+                self._hear_usage(update.usage)
             case PermissionWanted():
                 self._hear_question(update)
             case Noted():
+                if update.what == "session_opened" and update.data.get("carried"):
+                    self._before = self._heard.includes(self._wanted_before)
                 if isinstance(text := update.data.get("text"), str):
                     self._tell(update.heard.at, f"{update.what}: {text}", is_error=update.what == "error")
             case TurnEnded():
                 if update.usage is not None:
-                    self._heard = self._heard.then(update.usage)
+                    self._hear_usage(update.usage)
                 self._close_turn(update.heard, update.reason)
             case _:
                 assert_never(update)
@@ -295,9 +309,13 @@ class Transcript:
             told = "the turn ended" if reason in ("", "end_turn") else f"the turn ended: {reason.replace('_', ' ')}"
             self._tell(heard.at, told, used=used if untold else None)
 
+    def _hear_usage(self, told: TokenUsage) -> None:
+        self._heard = self._heard.then(told)
+        self._before = self._heard.includes(self._before)
+
     def _newly_used(self) -> TokenUsage | None:
         """Gives what was used and is on no message yet, None if that is nothing."""
-        now, before = self._heard, self._counted
+        now, before = self.usage, self._counted
         self._counted = now
         tokens = now.total_tokens - before.total_tokens
         cost = (now.cost_usd or 0.0) - (before.cost_usd or 0.0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from holdfast.domain.budget import blind
 from holdfast.domain.conversation import TokenUsage
+from holdfast.domain.plan import Plan
 from holdfast.domain.step import Step
+from holdfast.domain.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Spent:
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens + self.cached_tokens + self.thought_tokens
 
+    @property
+    def cost_known(self) -> bool:
+        """Whether `cost_usd` is what all these tokens cost."""
+        return not self.total_tokens or (self.cost_usd is not None and not self.partly)
+
 
 def spent(steps: Iterable[Step]) -> Spent:
     """Gives what the agents of these steps used, those of steps that were rolled back too: it was paid all the same."""
@@ -45,6 +53,17 @@ def spent(steps: Iterable[Step]) -> Spent:
         any(each.get("estimated") for each in launches),
         bool(known) and any(each.cost_usd is None and each.total_tokens for each in used),
     )
+
+
+def unseen(plan: Plan, tasks: Sequence[Task], steps: Sequence[Step]) -> Iterator[str]:
+    """Says which limits of cost, of the plan or its tasks, do not see all that was used."""
+    if told := blind(plan.budget, cost_known=spent(steps).cost_known):
+        yield told
+    for task in tasks:
+        if task.budget.max_cost_usd is not None:
+            used = spent(step for step in steps if step.task_id == task.id)
+            if told := blind(task.budget, cost_known=used.cost_known):
+                yield f"T{task.number}: {told}"
 
 
 _FIELDS = ("input_tokens", "output_tokens", "cached_tokens", "thought_tokens", "cost_usd")

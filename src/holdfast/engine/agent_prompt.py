@@ -90,6 +90,17 @@ def session_of(connection: Connection, work: Work, step: Step) -> Beginning:
     return beginning(standing, kept_session(connection, start) if start is not None else None)
 
 
+def held_in(connection: Connection, work: Work, step: Step) -> list[Step]:
+    """Gives the steps in which the session was held that a step's next process goes on with, newest first."""
+    begins = session_of(connection, work, step)
+    if begins.how == "new":
+        return []
+    if begins.told is Told.CUT_OFF or begins.trunk is None:
+        return cut_off(connection, step)
+    last = messages.get(connection, begins.trunk).step_id
+    return [steps.get_by_id(connection, last)] if last else []
+
+
 def kept_session(connection: Connection, message_id: str) -> KeptSession | None:
     """Gives the session of an agent that ends exactly at a message: nothing was said in it, or goes on in it, since."""
     last = messages.get(connection, message_id)

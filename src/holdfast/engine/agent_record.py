@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from holdfast import clock
 from holdfast.domain import prices
+from holdfast.domain.budget import blind
 from holdfast.domain.conversation import Conversation, Heard, Message, Prompted, TokenUsage, Update
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step
@@ -19,7 +20,7 @@ from holdfast.engine.pricing import price_table
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, events, messages, steps
+from holdfast.store import Connection, events, messages, plans, steps, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Recorder:
     async def end(self) -> None:
         """Closes what is open because the agent's process is over."""
         await in_thread(self._store, self.transcript.end(Heard(self.heard, clock.now())))
+        await in_thread(self._warn)
 
     def _store(self, folded: Folded, prompted: bool = False) -> None:
         used = self.transcript.usage
@@ -134,6 +136,20 @@ class Recorder:
         table = price_table(self.runtime.settings)
         return replace(used, cost_usd=prices.cost_of(table, model, used, clock.now().date()))
 
+    def _warn(self) -> None:
+        """Says, once a plan, that the cost of what was used is not known, where a budget limits it."""
+        known = self._priced(self.used).cost_usd is not None or not self.used.total_tokens
+        if known:
+            return
+        with self.runtime.database.transaction() as connection:
+            plan = plans.lock(connection, self.work.plan.id)
+            task = tasks.get(connection, self.work.task.id)
+            told = blind(plan.budget, cost_known=False) or blind(task.budget, cost_known=False)
+            before = events.list_(connection, plan_id=plan.id, type=EventType.PLAN, subtype="cost_unknown", limit=1)
+            if told and not before.items:
+                data = {"task": f"T{task.number}", "message": told}
+                plans.tell(connection, plan, "cost_unknown", self.runtime.actor, data)
+
     def _remember_session(self, connection: Connection) -> None:
         step = steps.lock(connection, self.step.id)
         session = Session.of(step)
@@ -141,11 +157,26 @@ class Recorder:
         steps.set_fields(connection, step.id, claim=self.work.claim, details=known.within(step))
 
 
-def open_recorder(runtime: Runtime, work: Work, step: Step, launch: str) -> Recorder:
-    """Gives the recorder of a launch, at the mark that was stored with its last messages."""
-    source = messages.Source(step.id, launch)
+def open_recorder(runtime: Runtime, work: Work, step: Step, before: Sequence[Step]) -> Recorder:
+    """Gives the recorder of a step's present launch, at the mark that was stored with its last messages.
+
+    `before` are the steps, newest first, that the session it wants to load was held in, if it wants one.
+    """
+    source = messages.Source(step.id, Session.of(step).name)
     with runtime.database.read() as connection:
         mark = messages.mark(connection, source)
+        told = _last_told(connection, step, before)
     root = runtime.workspaces.path(work.place)
-    transcript = Transcript(conversation_of(work), step.id, launch, mark, root=root)
-    return Recorder(runtime, work, step, source, transcript, mark, mark.position, mark.heard)
+    transcript = Transcript(conversation_of(work), step.id, source.launch, mark, root=root, before=told)
+    return Recorder(runtime, work, step, source, transcript, mark, mark.position, transcript.usage)
+
+
+def _last_told(connection: Connection, step: Step, before: Sequence[Step]) -> TokenUsage:
+    """Gives the last that was told of what a session used, in the launches of these steps before the present one."""
+    for each in before:
+        last = Session.of(each).launch - (each.id == step.id)
+        for launch in range(last, -1, -1):
+            told = messages.mark(connection, messages.Source(each.id, Session(launch).name)).heard
+            if told != TokenUsage():
+                return told
+    return TokenUsage()

@@ -65,7 +65,7 @@ async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> 
     if refused is not None:
         return refused
     while True:
-        recorder = await in_thread(open_recorder, runtime, work, step, Session.of(step).name)
+        recorder = await in_thread(recorder_of, runtime, work, step)
         done = await hold_session(runtime, work, step, recorder, stop)
         cut_off = done.reason in CUT_OFF
         # The request is looked for in the tables too: this worker may have come after the one that obeyed it.
@@ -146,6 +146,12 @@ async def hold_session(
     await recorder.end()
     await in_thread(sandbox.end, step.id)
     return done
+
+
+def recorder_of(runtime: Runtime, work: Work, step: Step) -> Recorder:
+    with runtime.database.read() as connection:
+        before = agent_prompt.held_in(connection, work, step)
+    return open_recorder(runtime, work, step, before)
 
 
 def session_wanted(runtime: Runtime, work: Work, step: Step) -> SessionWanted:

@@ -45,7 +45,10 @@ def mark(connection: Connection, source: Source) -> Mark:
     if row is None:
         return Mark()
     usage: dict[str, Any] = row.usage or {}
-    return Mark(row.last_record, TokenUsage(**usage.get("heard", {})), TokenUsage(**usage.get("counted", {})))
+    return Mark(row.last_record, *(TokenUsage(**usage.get(part, {})) for part in _PARTS))
+
+
+_PARTS = ("heard", "counted", "before")
 
 
 def append_all(
@@ -115,7 +118,7 @@ def _placed(head: Head, new: Iterable[Message]) -> list[Message]:
 
 
 def _move_mark(connection: Connection, source: Source, mark: Mark) -> None:
-    usage = {"heard": asdict(mark.heard), "counted": asdict(mark.counted)}
+    usage = {part: asdict(getattr(mark, part)) for part in _PARTS}
     values = {"last_record": mark.position, "usage": usage}
     here = (journals.c.step_id == source.step_id, journals.c.launch == source.launch)
     forward = journals.c.last_record <= mark.position

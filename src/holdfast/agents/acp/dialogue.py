@@ -324,7 +324,8 @@ class Dialogue:
         self.session = Session(identity, method != "session/new", offers)
         can = self.capabilities or Capabilities()
         self.capabilities = replace(can, modes=choices(offers, "mode"), models=choices(offers, "model"))
-        self._tell(Noted(_heard(record), "session_opened", {"session_id": identity, "method": method}))
+        opened = {"session_id": identity, "method": method, "carried": self.session.carried}
+        self._tell(Noted(_heard(record), "session_opened", opened))
 
     def _turn_ended(self, record: Record, reason: str, usage: TokenUsage | None) -> None:
         self._flood_over(record)
