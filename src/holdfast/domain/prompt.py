@@ -47,8 +47,12 @@ def task_prompt(
     tried: Sequence[Tried] = (),
     *,
     secret: Collection[str] = (),
+    may_ask: bool = False,
 ) -> str:
-    """Gives the first prompt of a task's session; the values of the variables named in `secret` are not in the list."""
+    """Gives the first prompt of a task's session; the values of the variables named in `secret` are not in the list.
+
+    `may_ask` says that its agent has the tool to ask a person.
+    """
     parts = [f"# {task.title}", fill(task.instructions, variables).strip()]
     goal = plan.description.strip()
     parts.append(
@@ -56,7 +60,7 @@ def task_prompt(
     )
     parts.append(
         "Work in the current folder only. What you leave there is committed for you: do not commit, push or switch "
-        "branches. Nobody may be there to answer: where something is open, choose what fits best and say so at the end."
+        f"branches. {_ASK if may_ask else _ALONE}"
     )
     if variables:
         shown = {name: "(in the environment)" if name in secret else _line(variables[name]) for name in variables}
@@ -72,6 +76,13 @@ def task_prompt(
             "not repeat what did not work.\n" + "\n\n".join(_attempt(each) for each in tried)
         )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_ALONE = "Nobody may be there to answer: where something is open, choose what fits best and say so at the end."
+_ASK = (
+    "Nobody reads along: where something is open, choose what fits best and say so at the end. What only a person can "
+    "decide, ask with the tool `ask_person`; the answer may take long."
+)
 
 
 def _result(result: DependencyResult) -> str:

@@ -69,8 +69,11 @@ def opening_prompt(runtime: Runtime, connection: Connection, work: Work, step: S
     if carried and begins.told is Told.TAKEN_UP:
         return added(TAKEN_UP, context)
     if carried:
-        return added(f"{FORKED}\n\n{first_prompt(connection, work, step)}", context)
-    prompt = plan_review.prompt(runtime, connection, work) if work.reviews else first_prompt(connection, work, step)
+        return added(f"{FORKED}\n\n{first_prompt(runtime, connection, work, step)}", context)
+    if work.reviews:
+        prompt = plan_review.prompt(runtime, connection, work)
+    else:
+        prompt = first_prompt(runtime, connection, work, step)
     told = told_before(connection, work, step, begins)
     lost = begins.told is Told.CUT_OFF
     record = f"{prompt}\n{resumed_prompt(told, why=LOST if lost else TRUNK)}" if told else prompt
@@ -157,7 +160,7 @@ def told_before(connection: Connection, work: Work, step: Step, begins: Beginnin
     return [each for each in reversed(newest) if each.position < trunk or each.step_id in ids]
 
 
-def first_prompt(connection: Connection, work: Work, step: Step) -> str:
+def first_prompt(runtime: Runtime, connection: Connection, work: Work, step: Step) -> str:
     """Gives what the task's agent is told: the task, what was done before it, and what was tried."""
     task, plan = work.task, work.plan
     while task.contestant_of is not None:
@@ -171,7 +174,8 @@ def first_prompt(connection: Connection, work: Work, step: Step) -> str:
         if each.number < step.number and each.active and each.failure is not None and each.failure not in NOT_COUNTED
     ]
     tried = [Tried(each.attempt, each.error, last_words(connection, each)) for each in failed[-TOLD_FAILURES:]]
-    return task_prompt(work.task, plan, work.plan.variables, results, tried)
+    may_ask = runtime.settings.agent_tools
+    return task_prompt(work.task, plan, work.plan.variables, results, tried, may_ask=may_ask)
 
 
 def result_of(connection: Connection, task: Task) -> DependencyResult:
