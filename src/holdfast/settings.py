@@ -107,6 +107,30 @@ class Settings:
     agent_journal_max_bytes: int = _setting(
         1 << 30, "What passes between Holdfast and one agent's process; beyond it the session fails.", least=1 << 20
     )
+    agent_line_bytes: int = _setting(
+        16 << 20, "Longest message between Holdfast and an agent; a longer one ends the session.", least=1 << 16
+    )
+    agent_file_bytes: int = _setting(10 << 20, "Largest file that an agent reads or writes through Holdfast.", least=1)
+    agent_terminals: int = _setting(32, "Terminals that an agent has open at once through Holdfast.", least=0)
+    agent_terminal_output_bytes: int = _setting(
+        256 << 10, "Output of such a terminal that the agent is told, from its end.", least=1
+    )
+    agent_terminal_journal_bytes: int = _setting(
+        16 << 20, "Output of such a terminal that is kept; the rest is cut with a marker.", least=1 << 16
+    )
+    agent_open_requests: int = _setting(
+        256, "What an agent asks for at once, questions and files too; more end the session.", least=1
+    )
+    agent_garbage_lines: int = _setting(100, "Lines of an agent that are no messages, which a session bears.", least=0)
+    agent_updates_per_second: float = _setting(
+        5000.0, "Updates of an agent that are kept, on average; a flood is thinned out with a marker.", least=1
+    )
+    agent_updates_burst: int = _setting(50_000, "Updates of an agent that may come at once beyond that.", least=1)
+    agent_start_seconds: float = _setting(60.0, "Longest wait for an agent's first answer.", least=1)
+    agent_session_seconds: float = _setting(120.0, "Longest wait from there until its session is open.", least=1)
+    agent_leave_seconds: float = _setting(
+        2.0, "What an agent gets to end by itself once it is done, before it is stopped.", least=0
+    )
 
     prices: Path = field(
         default_factory=_price_file,

@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.agents.runs import Run, eventually
 from tests.agents.talks import EVERYTHING, Talk
 
-from holdfast.agents import read
+from holdfast.agents import Launch, read
 from holdfast.agents.acp import Limits, SessionWanted, run_session
 from holdfast.domain.conversation import (
     FileDiff,
@@ -166,19 +167,31 @@ async def test_a_terminal_in_a_subfolder_is_started_from_the_worktree(talk: Talk
     assert launch["cwd"] == str(talk.run.cwd)
 
 
-async def test_terminals_run_in_what_the_caller_wraps_them_in(talk: Talk) -> None:
+async def test_the_agent_and_its_terminals_run_in_what_the_caller_wraps_them_in(talk: Talk) -> None:
+    def wrapped(launch: Launch, folder: Path) -> Launch:
+        return replace(launch, env={**launch.env, "WRAPPED": f"{launch.env.get('WRAPPED', '')}/{folder.name}"})
+
     ended = await run_session(
         talk.run.folder,
-        talk.launch(talk.script([{"run": {"command": "echo $WRAPPED", "terminal": True}}, {"say": "{output}"}])),
+        talk.launch(
+            talk.script(
+                [
+                    {"run": {"command": "echo $WRAPPED", "terminal": True}},
+                    {"say": "terminal{output}"},
+                    {"run": "echo $WRAPPED"},
+                    {"say": "agent{output}"},
+                ]
+            )
+        ),
         SessionWanted(),
         talk.next_prompt,
         on_updates=talk.keep,
         ask=talk.ask,
         stop=talk.stop,
-        wrap=lambda launch: replace(launch, env={**launch.env, "WRAPPED": "in here"}),
+        wrap=wrapped,
     )
     assert ended.reason == "end_turn"
-    assert talk.said() == "in here\n"
+    assert talk.said() == f"terminal/1\nagent/{talk.run.folder.name}\n", "each once, with its own folder"
 
 
 async def test_a_long_output_of_a_terminal_is_cut_from_its_beginning(talk: Talk) -> None:

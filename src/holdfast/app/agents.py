@@ -91,7 +91,7 @@ def check(settings: Settings, name: str) -> AgentCheck:
 
 async def _open(settings: Settings, spec: AgentSpec, place: Found, folder: Path) -> TurnOutcome:
     from holdfast.agents import Launch, environment, kill_strays
-    from holdfast.agents.acp import SessionWanted, run_session
+    from holdfast.agents.acp import Limits, SessionWanted, run_session
     from holdfast.clock import new_id
 
     (folder / "worktree").mkdir()
@@ -121,6 +121,7 @@ async def _open(settings: Settings, spec: AgentSpec, place: Found, folder: Path)
             on_updates=heard,
             ask=refuse,
             stop=asyncio.Event(),
+            limits=Limits.of(settings),
         )
     finally:
         await asyncio.to_thread(kill_strays, launch.token)

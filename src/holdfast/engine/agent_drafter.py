@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast import clock
 from holdfast.agents import Launch, RunState, environment, kill_strays, state
-from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome, run_session
+from holdfast.agents.acp import Limits, Opening, SessionWanted, TurnOutcome, run_session
 from holdfast.agents.catalog import AgentSpec
 from holdfast.domain import permissions
 from holdfast.domain.conversation import PermissionWanted, Spoke, TokenUsage, Update
@@ -90,9 +90,10 @@ class AgentDrafter:
             token=folder.name,
             secrets=settings.secret_names,
         )
-        launch = confine.confined_with(
-            plain, sandbox, settings, self.places, self.project.id, folder / "home", folder / RUN, shown
-        )
+
+        def confined(launch: Launch, run: Path) -> Launch:
+            home = folder / "home"
+            return confine.confined_with(launch, sandbox, settings, self.places, self.project.id, home, run, shown)
 
         async def next_prompt(opening: Opening) -> str | None:
             return prompt if opening.turn == 0 else None
@@ -105,15 +106,17 @@ class AgentDrafter:
         try:
             return await run_session(
                 folder / RUN,
-                launch,
+                plain,
                 SessionWanted(mode=mode, model=model, writes_files=False, terminals=False),
                 next_prompt,
                 on_updates=heard.take,
                 ask=ask,
                 stop=asyncio.Event(),
+                wrap=confined,
+                limits=Limits.of(settings),
             )
         finally:
-            await asyncio.to_thread(confine.kill_run, sandbox, launch.token)
+            await asyncio.to_thread(confine.kill_run, sandbox, plain.token)
 
 
 @dataclass(slots=True)

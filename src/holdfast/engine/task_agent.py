@@ -12,9 +12,10 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from holdfast.agents import Launch, Lost, acp, catalog
-from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
+from holdfast.agents.acp import Limits, Opening, SessionWanted, TurnOutcome
 from holdfast.domain import permissions
 from holdfast.domain.plan import ApprovalKind, Plan, Project
 from holdfast.domain.step import Step
@@ -120,8 +121,8 @@ async def hold_session(
         token=step.id,
     )
 
-    def confined(launch: Launch) -> Launch:
-        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, folder, shown)
+    def confined(launch: Launch, run: Path) -> Launch:
+        return confine.confined(launch, sandbox, settings, runtime.places, work.plan, work.task, run, shown)
 
     async def next_prompt(opening: Opening) -> str | None:
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
@@ -134,7 +135,7 @@ async def hold_session(
     async with agent_tools.offered(runtime, bearer, folder, sandbox.name) as servers:
         done = await acp.run_session(
             folder,
-            await in_thread(confined, plain),
+            plain,
             replace(wanted, mcp_servers=servers),
             next_prompt,
             after=recorder.position,
@@ -142,6 +143,7 @@ async def hold_session(
             ask=permission.Asker(runtime, work, step, session.name).ask,
             stop=stop,
             wrap=confined,
+            limits=Limits.of(settings),
         )
     await recorder.end()
     await in_thread(sandbox.end, step.id)

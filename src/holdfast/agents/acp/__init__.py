@@ -56,7 +56,7 @@ async def run_session(
     on_updates: Callable[[Sequence[Update], int], Awaitable[None]],
     ask: Callable[[PermissionWanted], Awaitable[str | None]],
     stop: asyncio.Event,
-    wrap: Callable[[Launch], Launch] = lambda launch: launch,
+    wrap: Callable[[Launch, Path], Launch] = lambda launch, folder: launch,
     limits: Limits | None = None,
 ) -> TurnOutcome:
     """Starts the agent in `folder`, or adopts it in whatever state it is, and gives the outcome once it has ended.
@@ -65,7 +65,8 @@ async def run_session(
     one, and again by the next worker if it was not yet sent. `on_updates` gets the updates of records above `after`
     and the record number that they reach to, in batches, at once where the agent waits, else five a second. `ask` gives
     the id of the chosen option, None to cancel. Setting `stop` cancels the turn and ends the agent. `launch.cwd` is the
-    worktree, where files are read and written; `wrap` puts a terminal's launch into the sandbox.
+    worktree, where files are read and written; `wrap` puts a launch into the sandbox, the agent's own and each
+    terminal's, given the folder of its run.
 
     Cancelling this, or an error of a callback, leaves the agent running, to be adopted. With the outcome `lost` nobody
     saw the end: the caller kills the strays, and may load the session in a new folder.
@@ -73,7 +74,7 @@ async def run_session(
     limits = limits or Limits()
     launch = replace(launch, stdin="pipe", line_max_bytes=limits.line_bytes)
     if of_this_boot(folder):
-        await asyncio.to_thread(start, folder, launch)
+        await asyncio.to_thread(start, folder, await asyncio.to_thread(wrap, launch, folder))
     module = await asyncio.to_thread(import_module, f"{__name__}.session")
     return await module.run(
         folder,

@@ -32,7 +32,7 @@ _BREATH_SECONDS = 0.01
 
 NextPrompt = Callable[[Opening], Awaitable[str | None]]
 OnUpdates = Callable[[Sequence[Update], int], Awaitable[None]]
-Wrap = Callable[[Launch], Launch]
+Wrap = Callable[[Launch, Path], Launch]
 
 
 async def run(
@@ -60,7 +60,7 @@ async def run(
             verdict = await worker.work(answers, follow_batches(folder, name=worker.name) if here else _left(folder))
         except Lost:
             # The worker that was starting it died before anything ran.
-            await asyncio.to_thread(start, folder, launch)
+            await asyncio.to_thread(start, folder, await asyncio.to_thread(wrap, launch, folder))
             continue
         finally:
             await terminals.forget()

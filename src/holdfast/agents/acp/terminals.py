@@ -32,10 +32,10 @@ _ENTER = 'cd "$0" && exec "$@"'
 
 
 class Terminals:
-    """The terminals of one session. `wrap` makes a launch run in the sandbox; `launch` is the agent's own."""
+    """The terminals of one session. `wrap` makes a launch run in the sandbox; `launch` is the agent's, unwrapped."""
 
     def __init__(
-        self, folder: Path, launch: Launch, files: Files, wrap: Callable[[Launch], Launch], limits: Limits
+        self, folder: Path, launch: Launch, files: Files, wrap: Callable[[Launch, Path], Launch], limits: Limits
     ) -> None:
         self._folder = folder / FOLDER
         self._launch = launch
@@ -64,7 +64,8 @@ class Terminals:
             journal_max_bytes=self._limits.terminal_journal_bytes,
             line_max_bytes=0,
         )
-        await asyncio.to_thread(start, self._folder / str(number), self._wrap(launch))
+        place = self._folder / str(number)
+        await asyncio.to_thread(start, place, await asyncio.to_thread(self._wrap, launch, place))
         failpoint("session.terminal_started")
         return {"terminalId": f"t{number}"}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from holdfast.domain.conversation import TokenUsage, TurnEnded
+from holdfast.settings import Settings
 
 Reason = Literal[
     "end_turn",
@@ -69,6 +70,11 @@ class Limits:
     start_seconds: float = 60.0
     session_seconds: float = 120.0
     leave_seconds: float = 2.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Gives the limits that are set: each is the setting of its name, with `agent_` before it."""
+        return cls(**{each.name: getattr(settings, f"agent_{each.name}") for each in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
