@@ -17,6 +17,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 position_option = click.option(
     "--position", type=click.IntRange(min=1), default=None, metavar="N", help="Its place, 1 = the first."
 )
+permissions_option = click.option(
+    "--permissions",
+    default=None,
+    metavar="POLICY",
+    help="What its agent may do unasked: a word (ask, allow-edits, allow-all), or rules as in a plan file.",
+)
 MODES = ("sequential", "parallel", "manual")
 
 
@@ -32,6 +38,7 @@ def task_options(function: Function) -> Function:
         click.option("--max-attempts", default=None, metavar="N", help="Tries in all; the first one counts."),
         click.option("--timeout", default=None, metavar="TIME", help="Time limit, e.g. 90s, 15m, 1h30m."),
         click.option("--retryable/--no-retryable", default=None, help="Whether a failure may be tried again."),
+        permissions_option,
     ]
     return _with(function, options)
 
@@ -67,6 +74,10 @@ def fields_of(given: Mapping[str, Any], unset: Iterable[str] = ()) -> dict[str, 
     clash = sorted(set(used) & set(unset))
     if clash:
         raise click.UsageError(f"--unset {clash[0]} goes without --{clash[0].replace('_', '-')}")
+    if "permissions" in used:
+        from holdfast.domain import permissions, planfile
+
+        used["permissions"] = permissions.plain(planfile.policy(str(used["permissions"])))
     return used | dict.fromkeys(unset)
 
 

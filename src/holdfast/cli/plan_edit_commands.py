@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from holdfast.cli.edits import fields_of, show_edit, unset_option
+from holdfast.cli.edits import fields_of, permissions_option, show_edit, unset_option
 from holdfast.cli.grammar import dry_run_option, pairs, verb
 from holdfast.cli.session import Session
 
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 @click.option("--verify", multiple=True, metavar="COMMAND", help="A check of the result; repeatable.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable.")
 @click.option("--base", default=None, metavar="REF", help="Where a draft starts from.")
-@unset_option("description", "gates", "gate_order", "review", "supervisor", "verify", "budget", "variables")
+@permissions_option
+@unset_option(
+    "description", "gates", "gate_order", "review", "supervisor", "verify", "budget", "variables", "permissions"
+)
 @dry_run_option
 def edit(
     session: Session,

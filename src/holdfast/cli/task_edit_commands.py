@@ -37,11 +37,17 @@ def add(session: Session, plan: str, title: str, phase: str, position: int | Non
     return show_edit(session, edited, dry_run=dry_run)
 
 
-@verb("edit", example="holdfast task edit T4 --run 'make test' --timeout 20m --unset verify")
+@verb(
+    "edit",
+    example="""
+    holdfast task edit T4 --run 'make test' --timeout 20m --unset verify
+    holdfast task edit T4 --permissions '[{allow: execute, command: "npm test*"}, ask]'
+    """,
+)
 @task_argument
 @click.option("--title", default=None, metavar="TITLE", help="Its title.")
 @task_options
-@unset_option("agent", "depends_on", "verify", "max_attempts", "timeout", "retryable")
+@unset_option("agent", "depends_on", "verify", "max_attempts", "timeout", "retryable", "permissions")
 @click.option("--phase", default="", metavar="PHASE", help="Move it to the phase of this title or number.")
 @position_option
 @dry_run_option

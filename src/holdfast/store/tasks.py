@@ -26,7 +26,7 @@ _GUARDED = frozenset(
 _EDITABLE = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL})
 _EDITS = frozenset(
     "phase_id position key title instructions executor command agent max_attempts timeout_seconds verify "  # noqa: SIM905
-    "retryable max_seconds max_tokens max_cost_usd".split()
+    "retryable max_seconds max_tokens max_cost_usd permissions".split()
 )
 
 
