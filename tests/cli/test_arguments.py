@@ -15,8 +15,8 @@ from holdfast.cli.timeline_commands import Moment
 
 
 def test_an_unknown_command_is_a_usage_error_with_a_guess(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["statsu"]) == 2
-    assert capsys.readouterr().err == "error: holdfast has no command 'statsu'\nhint: did you mean 'status'?\n"
+    assert run(["statuss"]) == 2
+    assert capsys.readouterr().err == "error: holdfast has no command 'statuss'\nhint: did you mean 'status'?\n"
 
 
 def test_an_unknown_command_of_a_group_is_a_usage_error_with_a_guess(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,4 +90,4 @@ def test_a_shell_is_told_the_commands() -> None:
         capture_output=True,
         text=True,
     )
-    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == {"status", "step", "steps"}
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == {"stats", "status", "step", "steps"}

@@ -18,6 +18,7 @@
     tokens.py     make, revoke, and what the bearer of one reaches
     steps.py      list, show, compare, log, export, import
     history.py    timeline
+    stats.py      what plans, tasks, steps and agents came to
     execution.py  work on plans in this process and follow them
     retention.py  take away what nobody needs any more
     database.py   migrate, backup, restore, check, stats

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "steps": (f"{_AT}step_commands", "List the steps of a project, newest first."),
     "step": (f"{_AT}step_commands", "Steps: show, compare, read the log, export, import."),
     "timeline": (f"{_AT}timeline_commands", "Show what happened, when, and by whom; newest first."),
+    "stats": (
+        f"{_AT}stats_commands",
+        "Sum up plans, tasks and steps: how they went, how long they took, what they used.",
+    ),
     "undo": (f"{_AT}rewind_commands", "Take back the last rewind, rollback or edit."),
     "redo": (f"{_AT}rewind_commands", "Put again what was undone last."),
     "operations": (f"{_AT}rewind_commands", "List what can be undone, newest first."),

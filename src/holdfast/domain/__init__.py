@@ -43,8 +43,8 @@ Where to read on
 `transitions` (what may follow what) · `readiness` (what may happen next in a plan) · `stages` (its way from request to
 result) · `dependencies` (order, levels, cycles, critical path) · `planfile` (YAML ⇄ plan) · `conditions`, `variables`
 (what plan files may say) · `edits` (what may change in a plan that exists) · `suggestions`, `revisions` (a reviewer's
-changes, and the way back) · `restore` (what going back moves) · `prices`, `estimate` (what work costs and takes) ·
-`conversation`, `transcript`, `prompt`, `sessions`, `supervision` (what agents say, are told, and know) · `references`
-(how people name a checkpoint) · `plan`, `task`, `step`, `checkpoint`, `history`, `budget` (the nouns). Import these
-modules by name; this one imports nothing.
+changes, and the way back) · `restore` (what going back moves) · `prices`, `estimate`, `stats` (what work costs and
+takes, and what it came to) · `conversation`, `transcript`, `prompt`, `sessions`, `supervision` (what agents say, are
+told, and know) · `references` (how people name a checkpoint) · `plan`, `task`, `step`, `checkpoint`, `history`,
+`budget` (the nouns). Import these modules by name; this one imports nothing.
 """
