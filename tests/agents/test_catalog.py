@@ -129,6 +129,12 @@ def test_a_missing_program_is_told_with_how_to_get_it(tmp_path: Path) -> None:
     assert find(AgentSpec("mine", ("mine",), install="get it"), {"PATH": str(tmp_path)}) == Missing("get it")
 
 
+def test_a_variable_of_a_known_agent_stays_where_another_is_added(tmp_path: Path) -> None:
+    own = tmp_path / "agents.toml"
+    own.write_text('[opencode]\nenvironment = { OURS = "1" }\n')
+    assert named(Settings(agents=own), "opencode").environment.keys() == {"OPENCODE_PERMISSION", "OURS"}
+
+
 def test_an_agent_gets_the_variables_that_it_names_and_no_others() -> None:
     spec = AgentSpec("mine", ("mine",), environment={"B": "set"}, pass_environment=("A", "B", "D"))
     assert spec.variables({"A": "1", "B": "2", "C": "3"}) == {"A": "1", "B": "set"}

@@ -20,7 +20,9 @@ import psutil
 from tests.agents.runs import eventually
 from tests.harness.model_server import ModelServer
 
+from holdfast.agents.catalog import named
 from holdfast.agents.shim.tree import carries
+from holdfast.settings import Settings
 
 PATIENCE_SECONDS = 240.0
 _WORKER = Path(__file__).with_name("worker_process.py")
@@ -35,11 +37,12 @@ def _opencode(model: ModelServer) -> dict[str, str]:
     configuration = {
         "provider": {"scripted": scripted},
         "model": "scripted/scripted",
-        "permission": {"edit": "ask", "bash": "ask"},
         "share": "disabled",
         "autoupdate": False,
     }
-    return {"OPENCODE_CONFIG_CONTENT": json.dumps(configuration), "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+    # That it asks follows from the catalogue alone.
+    known = named(Settings(agents=Path("/nonexistent")), "opencode").environment
+    return {"OPENCODE_CONFIG_CONTENT": json.dumps(configuration), "OPENCODE_DISABLE_MODELS_FETCH": "1", **known}
 
 
 def _qwen(model: ModelServer) -> dict[str, str]:

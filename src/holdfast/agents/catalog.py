@@ -195,6 +195,8 @@ def _spec(table: _Table, base: AgentSpec | None) -> AgentSpec:
             raise table.wrong(f"has no key {key!r}", did_you_mean(key, KEYS) or f"keys: {', '.join(KEYS)}", key)
         given[key] = _checked(table, key, value)
     if base is not None:
+        # Laid over it too: what makes a known agent ask shall not go with a variable that is added.
+        given["environment"] = {**base.environment, **given.get("environment", {})}
         return replace(base, **given)
     if not given.get("command"):
         raise table.wrong("has no command", hint='say what starts it: command = ["name", "acp"]')
