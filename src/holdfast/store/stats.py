@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Select,
     and_,
     case,
     cast,
@@ -171,9 +172,8 @@ def _where(wanted: Mapping[Any, str | None]) -> Place:
     return tuple(column == value for column, value in wanted.items() if value is not None)
 
 
-def _by_project(connection: Connection, query: Any) -> Statuses:
+def _by_project(connection: Connection, query: Select[Any, Any, int]) -> Statuses:
     found: Statuses = {}
-    rows: Iterable[AnyRow] = connection.execute(query)
-    for row in rows:
-        found.setdefault(row[0], {})[str(row[1])] = row[2]
+    for project_id, status, number in connection.execute(query):
+        found.setdefault(project_id, {})[str(status)] = number
     return found
