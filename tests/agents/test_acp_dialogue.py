@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from holdfast.agents.acp.terms import Limits, SessionWanted
 from holdfast.agents.acp.wire import Lines, RpcError, parse
 from holdfast.agents.journal import Record
 from holdfast.domain.conversation import Noted, Spoke, ToolUsed, Update
+from holdfast.settings import BadSetting, Settings
 
 SESSION = "s1"
 
@@ -215,6 +217,14 @@ def test_modes_and_models_are_found_in_options_too() -> None:
     assert [model.id for model in dialogue.capabilities.models] == ["m1", "m2"]
     step = next_step(dialogue, SessionWanted(model="Two"), "/w")
     assert getattr(step, "params", None) == {"sessionId": SESSION, "configId": "pick", "value": "m2"}
+
+
+def test_the_limits_of_a_session_are_settings() -> None:
+    assert Limits.of(Settings()) == Limits()
+    assert Limits.of(Settings.read({"HOLDFAST_AGENT_TERMINALS": "3"})) == Limits(terminals=3)
+    for variable, wrong in (("LINE_BYTES", "1000"), ("START_SECONDS", "0"), ("UPDATES_BURST", "many")):
+        with pytest.raises(BadSetting, match=f"HOLDFAST_AGENT_{variable}: '{wrong}' is not a"):
+            Settings.read({f"HOLDFAST_AGENT_{variable}": wrong})
 
 
 def test_a_bucket_takes_its_burst_then_its_rate_and_counts_the_rest() -> None:
