@@ -31,4 +31,4 @@ def test_every_key_is_on_the_page() -> None:
 def test_the_example_is_a_file_of_agents() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     names = [spec.name for spec in catalog.parse(example, "agents.toml", known())]
-    assert names == ["claude", "opencode-fast", "ours"]
+    assert names == ["claude", "opencode", "opencode-fast", "ours"]
