@@ -100,14 +100,14 @@ def changes(
     A commit is told of once, with the first ref that has it.
     """
     found: list[OwnChange] = []
-    known = before.tips
+    known = set(before.tips)
     for name in sorted({*before.refs, *after.refs}):
         old, new = before.refs.get(name, ""), after.refs.get(name, "")
         if old == new:
             continue
         kind = ChangeKind.MADE if not old else ChangeKind.MOVED if new else ChangeKind.DELETED
         commits = tuple(new_commits(new, known)) if new else ()
-        known = known | ({new} if new else set())
+        known |= {new}
         found.append(OwnChange(kind, short(name), old, new, commits))
     if before.head != after.head:
         found.append(OwnChange(ChangeKind.SWITCHED, "HEAD", short(before.head), short(after.head)))

@@ -217,7 +217,7 @@ def _copy_file(folder: Folder, at: bytes, name: bytes, target: Path, budget: int
 
 def new_commits(vault: Vault, tip: str, others: Collection[str]) -> tuple[OwnCommit, ...]:
     """Gives the newest commits of a tip's history that are in none of the others', as far as the vault has them."""
-    known = [each for each in (tip, *others) if vault.has_commit(each)]
+    known = [each for each in (tip, *others) if each and vault.has_commit(each)]
     if tip not in known:
         return ()
     args = ["log", "-z", f"--max-count={MAX_COMMITS}", "--format=%H %P%n%s", tip, *(f"^{each}" for each in known[1:])]
