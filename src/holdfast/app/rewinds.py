@@ -364,7 +364,9 @@ def _with_talk(connection: Connection, restoration: Restoration, cut: Cut, how: 
     if how.talk:
         path = messages.path(connection, after.head_message_id)
         made = conversation.cut(path, lambda message, _: message.at <= cut.at)
-        after = replace(after, head_message_id=made.kept.id if made and made.kept else None, context="")
+        head = made.kept.id if made and made.kept else None
+        # What was added since then is left behind with it.
+        after = replace(after, head_message_id=head, context="" if head != after.head_message_id else after.context)
     after = replace(after, context=how.context or after.context)
     return replace(restoration, plan=replace(restoration.plan, after=after))
 
