@@ -17,6 +17,7 @@ from tests.engine.conftest import Bench, opened, repository, settings
 from tests.harness.model_server import ModelServer, Turn, run, write
 from tests.real.real_agents import AGENTS, PATIENCE_SECONDS
 
+from holdfast.agents import kill_strays
 from holdfast.agents.shim.tree import carries
 from holdfast.app import conversations, database, plans
 from holdfast.app.plans import PlanView
@@ -101,6 +102,8 @@ def real(
         plan = bench.start(PLAN)
         yield Real(bench, model, {**os.environ, **own, "HOLDFAST_PERMISSIONS": "allow-all"}, command, plan.id)
         model.release()
+        for step in plans.show(bench.house, plan.id).steps:
+            kill_strays(step.id)
 
 
 @pytest.mark.parametrize("real", ["bubblewrap", pytest.param("none", marks=pytest.mark.campaign)], indirect=True)
