@@ -96,6 +96,20 @@ def test_a_question_that_is_cut_off_is_gone_on_with_or_closed(planned: Program, 
         assert [each for each in said if each[0] == "user"] == [("user", "One?"), ("user", "Two?")]
 
 
+def test_a_plan_goes_on_from_where_it_is_told_to(planned: Program) -> None:
+    resume = ("supervisor", "resume", "P1")
+    assert planned(*resume, "--mode", "from_checkpoint").code == 2
+    added = planned(*resume, "--context", "Use tabs", "--json").json
+    assert (added["kind"], added["context"]) == ("context", "Use tabs")
+    assert planned("plan", "execute", "P1").code == 0
+    assert planned(*resume, "--mode", "restart_phase").code == 2, "it asks for --yes"
+    seen = planned(*resume, "--mode", "restart_phase", "--dry-run")
+    assert "T1 Work: completed → pending" in seen.out
+    done = planned(*resume, "--mode", "from_checkpoint", "--at", "start_implementation", "--context", "More", "--yes")
+    assert (done.code, "done: take P1 and what was said" in done.out) == (0, True), done.err
+    assert messages(planned) == [("user", "Use tabs"), ("user", "More")]
+
+
 def test_a_model_answers_in_words(planned: Program) -> None:
     with model_api() as api:
         planned.environment.update(api.environment)

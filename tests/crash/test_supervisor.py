@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.agents.runs import eventually
 from tests.crash.conftest import MakeScene
 from tests.harness import crash
 from tests.harness.crash import Mode, Story, parse_kill
@@ -14,9 +15,12 @@ from tests.harness.observe import opened
 from tests.harness.processes import kill_run
 from tests.harness.sample import Scene
 
-from holdfast.app import conversations, database, edits, plans, projects, supervisor
+from holdfast.app import conversations, database, edits, execution, plans, projects, supervisor
+from holdfast.app.wire import House
 from holdfast.domain.conversation import MessageRole
 from holdfast.domain.transitions import PlanStatus
+from holdfast.engine import inquiries
+from holdfast.engine.inquiries import Inquiry
 
 CAMPAIGN = pytest.mark.campaign
 PLAN = """\
@@ -97,6 +101,41 @@ def test_a_failure_is_asked_about_and_answered_once(make: MakeScene, mode: Mode,
         assert (scene.root / "asked.txt").read_text() == "asked\n"
         spoken = [each.content for each in talk if each.role is MessageRole.ASSISTANT and each.content]
         assert spoken == ["So: ", "well", json.dumps(SUGGESTIONS)]
+
+
+@pytest.mark.parametrize(
+    ("asks", "works"),
+    [
+        ("engine.supervisor.recorded:2", "engine.supervisor.closed"),
+        pytest.param("app.supervisor.asked", "engine.answering.taken_up", marks=CAMPAIGN),
+        pytest.param("engine.supervisor.prompt_made", "engine.supervisor.recorded:1", marks=CAMPAIGN),
+    ],
+)
+def test_a_worker_goes_on_with_a_question_whose_asker_is_dead(make: MakeScene, asks: str, works: str) -> None:
+    scene = with_boss(make(PLAN))
+    with opened(scene) as house:
+        project = projects.init(house, scene.repository).project
+        plan = plans.create(house, project, plans.read_file(house, scene.plan_file))
+    for words, point in ((["-c", ASKING, "a question"], asks), (["-m", "holdfast", "worker"], works)):
+        given = {"HOLDFAST_FAILPOINT": point}
+        done = subprocess.run(
+            [sys.executable, *words], env=scene.environment() | given, cwd=crash.ROOT, timeout=120, capture_output=True
+        )
+        assert done.returncode == -9, done.stderr
+    with opened(scene) as house:
+        with execution.working(house, "worker"):
+            eventually(lambda: not open_questions(house, plan.id), 60.0)
+        talk = conversations.show(house, plan.id).items
+        assert list(database.examine(house)) == []
+    assert [each.content for each in talk if each.role is MessageRole.USER] == ["a question"]
+    spoken = [each.content for each in talk if each.role is MessageRole.ASSISTANT and each.content]
+    assert spoken == ["So: ", "well", json.dumps(SUGGESTIONS)]
+    assert (scene.root / "asked.txt").read_text() == "asked\n"
+
+
+def open_questions(house: House, plan_id: str) -> list[Inquiry]:
+    with house.database.read() as connection:
+        return [each for each in inquiries.of_plan(connection, plan_id) if each.open]
 
 
 ASKING = """

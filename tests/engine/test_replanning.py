@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.engine.conftest import statuses
 from tests.engine.test_agents import Action, Agents, either_house, house
-from tests.engine.test_supervisor import said
+from tests.engine.test_reviews import APPROVED, CHANGES, one_after_another
+from tests.engine.test_supervisor import said, talk
 
 from holdfast.app import database, edits, history, planning, plans, tasks
+from holdfast.domain.conversation import MessageRole
 from holdfast.domain.suggestions import Stale
 from holdfast.domain.transitions import PauseReason, PlanStatus
 from holdfast.errors import IllegalState
@@ -109,6 +112,44 @@ def test_without_a_usable_answer_the_plan_pauses_and_says_why(house: Agents, scr
     assert edits.history(house.house, view.plan.id).items == ()
     tasks.skip(house.house, view.tasks[0].id)
     assert house.again(view.plan.id).plan.status is PlanStatus.COMPLETED
+
+
+REVIEWED = """
+title: Ours
+supervisor: {agent: boss, after_failure: replan}
+review: {agent: reviewer, rounds: 1}
+phases:
+  - title: Work
+    tasks:
+      - {key: build, title: Build, run: "echo one > a.txt"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("suggested", "reviewed"),
+    [
+        (
+            {**ADD, "target": "Review round 1", "task": {"title": "Fix", "run": "echo two > a.txt"}},
+            {"build": "completed", "review-1": "skipped", "fix": "completed", "review-2": "completed"},
+        ),
+        pytest.param(
+            {**RETRY, "target": "review-1", "changes": None},
+            {"build": "completed", "review-1": "completed"},
+            marks=pytest.mark.campaign,
+        ),
+    ],
+)
+def test_after_a_review_that_failed_work_is_added_and_reviewed_again(
+    house: Agents, tmp_path: Path, suggested: Action, reviewed: dict[str, str]
+) -> None:
+    house.agent(*one_after_another(tmp_path, {"say": CHANGES}, {"say": APPROVED}), name="reviewer")
+    house.agent([answer(suggested)], name="boss")
+    view = house.run(REVIEWED)
+    assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
+    assert statuses(view) == reviewed
+    (asked, *_) = (each for each in talk(house, view.plan) if each.role is MessageRole.USER)
+    assert asked.content == "T2 review-1 failed for good. What shall be done?"
+    assert list(database.examine(house.house)) == []
 
 
 def test_a_plan_says_who_supervises_it(house: Agents) -> None:

@@ -9,6 +9,7 @@ from tests.engine.conftest import git, statuses
 from tests.engine.test_agents import Agents, either_house, house
 
 from holdfast.app import conversations, database, edits, plans, supervisor, tokens
+from holdfast.domain.budget import Budget
 from holdfast.domain.conversation import Message, MessageRole
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import parse
@@ -167,6 +168,20 @@ def test_no_answer_is_told_and_does_not_hinder_the_next_question(house: Agents) 
     assert said(house, plan)[-1][0] == "system"
     house.agent([{"say": "here"}])
     assert supervisor.ask(house.house, plan.id, "And now?").answer == "here"
+
+
+def test_a_plans_budget_stops_it_and_what_it_used_counts_as_it_goes(house: Agents) -> None:
+    house.agent([{"say": "It costs."}, {"spend": {"input": 60}}, {"hang": True}])
+    plan = drafted(house, PLAN + "budget: {max_tokens: 50}")
+    with pytest.raises(Unavailable, match="max_tokens: 60 of 50 used"):
+        supervisor.ask(house.house, plan.id, "What does it cost?")
+    assert plans.show(house.house, plan.id).usage.tokens == 60
+    house.agent([{"say": "more"}])
+    with pytest.raises(Unavailable, match="budget is used up"):
+        supervisor.ask(house.house, plan.id, "And now?")
+    assert "more" not in [text for _, text in said(house, plan)]
+    plans.set_budget(house.house, plan.id, Budget(max_tokens=100))
+    assert supervisor.ask(house.house, plan.id, "And now?").answer == "more"
 
 
 def test_who_is_not_there_is_not_asked(house: Agents) -> None:

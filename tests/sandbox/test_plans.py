@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.engine.conftest import opened, repository, settings  # noqa: F401 - the fixture of a repository
 
-from holdfast.app import plans, projects, steps
+from holdfast.app import plans, projects, steps, supervisor
 from holdfast.domain.planfile import parse
 from holdfast.errors import Unavailable, UsageError
 from holdfast.sandbox import made, named
@@ -119,6 +119,32 @@ def test_the_program_says_that_a_project_is_not_confined(tmp_path: Path, reposit
     assert done.returncode == 0, done.stderr
     assert "unconfined" in done.stderr
     assert "holdfast init --sandbox auto" in done.stderr
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_a_supervisor_can_read_the_files_of_its_plan_and_change_none(tmp_path: Path, repository: Path) -> None:  # noqa: F811
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    look = "cat README; echo mine > mine.txt; echo over > README; rm README; mkdir .git; echo kept > ~/kept; cat ~/kept"
+    script = scripts / "agent.json"
+    script.write_text(json.dumps({"turns": [[{"run": look}, {"say": "{output}"}]]}))
+    command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
+    (scripts / "agents.toml").write_text(f"[boss]\ncommand = {command}\n")
+    chosen = replace(
+        settings(tmp_path),
+        sandbox="bubblewrap",
+        sandbox_readable=f"{SOURCE}:{scripts}",
+        agents=scripts / "agents.toml",
+    )
+    for bench in opened(chosen, repository):
+        plan = plans.create(bench.house, bench.project, parse(PLAN.format(secret="/"), source="plan.yaml"))
+        answer = supervisor.ask(bench.house, plan.id, "What is there?", agent="boss").answer
+        assert answer.splitlines()[0] == "hello"
+        assert answer.count("Read-only file system") == 4
+        assert answer.rstrip().endswith("kept"), "its home is its own"
+        files = bench.house.places.supervisor(plan.id) / "files"
+        assert sorted(path.name for path in files.iterdir()) == [".gitignore", "README"]
+        assert (files / "README").read_text() == "hello\n"
 
 
 def path_without_sandboxes(tmp_path: Path) -> str:

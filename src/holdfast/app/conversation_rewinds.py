@@ -133,12 +133,7 @@ def _refuse_busy(connection: Connection, of: Conversation) -> None:
             raise IllegalState(
                 f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}", code="running"
             )
-        if any(each.kind == inquiries.KIND for each in operations.open_ones(connection, plan_id=plan.id)):
-            raise IllegalState(
-                f"the supervisor of P{plan.number} is being asked",
-                hint=f"wait for its answer; if that was cut off: holdfast supervisor resume P{plan.number}",
-                code="running",
-            )
+        inquiries.refuse_asked(connection, plan)
         return
     task = tasks.get(connection, of.task_id)
     if task.status in BUSY:

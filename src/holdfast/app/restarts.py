@@ -44,7 +44,7 @@ def run_from(house: House, plan_id: str, start: From, *, name: str = "", how: Ho
         case From.BEGINNING:
             rewinds.rollback_phase(house, plan_id, _phases(house, plan_id)[0].id, how)
         case From.PHASE:
-            rewinds.rollback_phase(house, plan_id, _phase(house, plan_id, name).id, how)
+            rewinds.rollback_phase(house, plan_id, phase_named(house, plan_id, name).id, how)
         case From.TASK:
             _rewind_to_start(house, plan_id, name, how)
         case From.CURRENT:
@@ -57,7 +57,7 @@ def _phases(house: House, plan_id: str) -> tuple[Phase, ...]:
         return plans.phases_of(connection, plan_id)
 
 
-def _phase(house: House, plan_id: str, name: str) -> Phase:
+def phase_named(house: House, plan_id: str, name: str = "") -> Phase:
     """Gives the phase of that title or place (1 = the first), without a name the present one, else the last."""
     phases = _phases(house, plan_id)
     if not name:

@@ -9,6 +9,7 @@ from typing import cast
 
 from holdfast import clock
 from holdfast.app.wire import House
+from holdfast.domain import conversation
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.conversation import Conversation
 from holdfast.domain.plan import Project
@@ -28,7 +29,7 @@ from holdfast.domain.restore import (
 )
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
-from holdfast.engine import restoring
+from holdfast.engine import inquiries, restoring
 from holdfast.engine.restoring import Intent
 from holdfast.engine.workspace import AUTHOR
 from holdfast.errors import IllegalState, UsageError
@@ -38,6 +39,7 @@ from holdfast.store import (
     checkpoints,
     conversations,
     events,
+    messages,
     plans,
     projects,
     steps,
@@ -48,15 +50,23 @@ from holdfast.vcs import Diff, DiffLimits, Vault, diff, published
 REWIND = "rewind"
 ROLLBACK = "rollback"
 STEP_ROLLBACK = "step_rollback"
+# So much of what a person adds is told where the operation is listed.
+TOLD_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What a person chose about going back. `files`: only these paths, and nothing but files."""
+    """What a person chose about going back. `files`: only these paths, and nothing but files.
+
+    Of a whole plan: `talk` takes the conversation with its supervisor back too, and `context` is added to it then, for
+    the agents to come as well.
+    """
 
     preserve: Preserve = Preserve.CREATE_BRANCH
     branch_name: str = ""
     files: tuple[str, ...] = ()
+    talk: bool = False
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,13 @@ def preview_rollback(
     house: House, plan_id: str, checkpoint: Checkpoint, how: How | None = None, only: Sequence[str] = ()
 ) -> Preview:
     return _preview(house, lambda connection: _rollback(house, connection, plan_id, checkpoint, how or How(), only))
+
+
+def preview_phase(house: House, plan_id: str, phase_id: str, how: How | None = None) -> Preview | None:
+    with house.database.read() as connection:
+        if _first_step(picture(house, connection, plan_id), phase_id) is None:
+            return None
+    return _preview(house, lambda connection: _unphase(house, connection, plan_id, phase_id, how or How()))
 
 
 def preview_step(house: House, project: Project, number: int, how: How | None = None, *, keep: bool) -> Preview:
@@ -325,8 +342,33 @@ def _decided(
             checkpoint=checkpoint,
             variables=variables,
         )
-    intent = Intent(restoration, how.preserve, how.branch_name, told)
+    if how.talk or how.context:
+        inquiries.refuse_asked(connection, seen.plan)
+        restoration = _with_talk(connection, restoration, cut, how)
+        told = {**told, "context": in_short(how.context)}
+    intent = Intent(restoration, how.preserve, how.branch_name, told, context=how.context)
     return Decided(kind, seen, project, task, intent)
+
+
+def in_short(context: str) -> str:
+    """Gives what a list of operations says of what a person added."""
+    line = " ".join(context.split())
+    return line if len(line) <= TOLD_CHARACTERS else f"{line[:TOLD_CHARACTERS]}…"
+
+
+def _with_talk(connection: Connection, restoration: Restoration, cut: Cut, how: How) -> Restoration:
+    """Gives the restoration with the supervisor's conversation as it was then, and with what a person adds."""
+    if restoration.plan is None:
+        return restoration
+    after = restoration.plan.after
+    if how.talk:
+        path = messages.path(connection, after.head_message_id)
+        made = conversation.cut(path, lambda message, _: message.at <= cut.at)
+        head = made.kept.id if made and made.kept else None
+        # What was added since then is left behind with it.
+        after = replace(after, head_message_id=head, context="" if head != after.head_message_id else after.context)
+    after = replace(after, context=how.context or after.context)
+    return replace(restoration, plan=replace(restoration.plan, after=after))
 
 
 def _heads(vault: Vault, project: Project, seen: Picture, cut: Cut, task: Task | None) -> dict[str, str]:
@@ -399,6 +441,9 @@ def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview
             for move in restoration.tasks
             for end in (move.before.head_message_id, move.after.head_message_id)
         ]
+        if restoration.plan is not None:
+            ends = (restoration.plan.before.head_message_id, restoration.plan.after.head_message_id)
+            lengths += [conversations.length(connection, end) for end in ends]
     vault = house.workspaces.vault(decided.project)
     by_id = {step.id: step for step in seen.steps}
     limits = DiffLimits(house.settings.diff_max_files, house.settings.diff_max_lines)

@@ -11,7 +11,7 @@ from holdfast.app.plans import refuse_foreign
 from holdfast.app.wire import House
 from holdfast.domain.conversation import TokenUsage
 from holdfast.domain.plan import Plan, Project
-from holdfast.engine import confine, inquiries, supervisor
+from holdfast.engine import confine, inquiries, restoring, supervisor
 from holdfast.engine.agent_choice import supervisor_of
 from holdfast.engine.inquiries import Asked, Inquiry
 from holdfast.engine.supervisor import Tell
@@ -97,6 +97,7 @@ def _here(house: House, plan_id: str) -> tuple[Plan, Project]:
 def _begin(house: House, plan_id: str, asked: Asked, sandbox: str) -> Inquiry:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
+        restoring.refuse_restoring(connection, plan)
         inquiry = inquiries.begin(connection, house, plan, clock.new_id(), asked, sandbox)
     failpoint("app.supervisor.asked")
     return inquiry

@@ -81,7 +81,8 @@ class Plan:
     `run` counts how often a driver workflow was started for it; the workflow's id is made of it.
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
     told to look again. `permissions` is what it says of them itself. `review_agent` empty = the one that does the work;
-    `review_rounds` = how often it reviews. `supervisor_agent` empty = the one that is set elsewhere.
+    `review_rounds` = how often it reviews. `supervisor_agent` empty = the one that is set elsewhere. `context` is what
+    a person added when they let it go on; its agents are told from then on.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Plan:
     permissions: Policy | None = None
     supervisor: SupervisorMode = SupervisorMode.OFF
     supervisor_agent: str = ""
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

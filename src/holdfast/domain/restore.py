@@ -100,6 +100,7 @@ class PlanPoint:
     stage: PlanStage
     variables: Mapping[str, str]
     head_message_id: str | None = None
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,7 +507,7 @@ def _phase_at(
 
 def plan_point(plan: Plan, head_message_id: str | None) -> PlanPoint:
     """Gives what of a plan goes back and forth, as it is."""
-    return PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), head_message_id)
+    return PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), head_message_id, plan.context)
 
 
 def _plan_at(picture: Picture, touched: bool, variables: Mapping[str, str] | None, *, stays: bool) -> PlanMove | None:

@@ -34,6 +34,10 @@ task_add and task_update change it, report_progress and ask_person speak to peop
 asked to."""
 _BY_WORDS = "You have no tools: answer from what you are told here, and say so where that is not enough."
 
+_REVIEW = """\
+It is a review of the plan's result. retry_task has the result as it is reviewed again, skip_task takes it as it is. \
+Work that you add, to the review's phase or in a phase after it, is done first; then the result is reviewed again."""
+
 
 class Means(StrEnum):
     """What a supervisor works with: an agent has tools, a model has words alone."""
@@ -107,6 +111,8 @@ def failure(task: Task, said: str) -> str:
     lines = [f"The task `{task.key}` (T{task.number}, {task.title}) failed in attempt {task.attempt}: {task.failure}."]
     if task.error.strip():
         lines.append(quoted(shortened(task.error.strip(), REPORT_CHARACTERS)))
+    if task.read_only:
+        lines.append(_REVIEW)
     if said:
         lines += ["Its agent said at the end:", quoted(shortened(said, REPORT_CHARACTERS))]
     return "\n".join(lines)

@@ -63,9 +63,10 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
 def opening_prompt(runtime: Runtime, connection: Connection, work: Work, step: Step, carried: bool) -> str:
     """Gives what a session is told first: less where it knows what was said before (`carried`)."""
     begins = session_of(connection, work, step)
-    context = conversations.start_of(connection, work.task.id).context
+    of_plan = plans.get(connection, work.plan.id).context
+    context = "\n\n".join(filter(None, (of_plan, conversations.start_of(connection, work.task.id).context)))
     if carried and begins.told is Told.CUT_OFF:
-        return GO_ON
+        return added(GO_ON, of_plan)
     if carried and begins.told is Told.TAKEN_UP:
         return added(TAKEN_UP, context)
     if carried:

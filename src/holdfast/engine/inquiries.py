@@ -18,6 +18,7 @@ from holdfast.domain.conversation import Conversation, Message, MessageRole, Tok
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.engine.parts import Parts
+from holdfast.errors import IllegalState
 from holdfast.store import (
     Blob,
     Connection,
@@ -59,7 +60,8 @@ class Progress:
 
     `launch` counts the agent's processes from 0, `deaths` those that died in mid-turn. `opened` is the session of the
     last of them, `session` the last one that was told the question. `head` is the message that the answer ends at:
-    while the conversation ends there, that session knows all of it. `used` is what the launches before have used.
+    while the conversation ends there, that session knows all of it. `used` is what it has used up to now, `before` what
+    the launches before the present one have.
     """
 
     launch: int = 0
@@ -68,6 +70,7 @@ class Progress:
     session: str = ""
     head: str = ""
     used: TokenUsage = field(default_factory=TokenUsage)
+    before: TokenUsage = field(default_factory=TokenUsage)
     answer: str = ""
     error: str = ""
     code: str = ""
@@ -96,6 +99,11 @@ class Inquiry:
     @property
     def question_id(self) -> str:
         return message_id(self.id, "question")
+
+
+def is_engines(actor: str) -> bool:
+    """Tells whether a worker asked by itself, and no person."""
+    return actor.startswith("worker:")
 
 
 def conversation_of(plan_id: str) -> Conversation:
@@ -136,7 +144,7 @@ def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
 
 
 def usage_of_plan(connection: Connection, plan_id: str) -> Usage:
-    """Gives what a plan has used up to now: its steps, and the answers of its supervisor that have ended."""
+    """Gives what a plan has used up to now: its steps, and the answers of its supervisor as far as they tell."""
     used = steps.usage(connection, plan_id=plan_id, now=clock.now())
     for each in of_plan(connection, plan_id):
         used += Usage(tokens=each.progress.used.total_tokens, cost_usd=each.progress.used.cost_usd or 0.0)
@@ -175,6 +183,23 @@ def append(
     every = parts.settings.snapshot_messages
     messages.append_all(connection, conversation_of(plan.id), new, actor=parts.actor, kept=kept, snapshot_every=every)
     _tell(connection, parts, plan, subtype, {"count": len(new), "last": new[-1].id, **(data or {})})
+
+
+def add_context(connection: Connection, parts: Parts, plan: Plan, operation_id: str, text: str) -> str:
+    """Says in the plan's conversation what a person adds as the work goes on; gives the message's id."""
+    said = spoken(plan.id, message_id(operation_id, "context"), MessageRole.USER, text)
+    append(connection, parts, plan, (said,), subtype="context", data={"operation": operation_id})
+    return said.id
+
+
+def refuse_asked(connection: Connection, plan: Plan) -> None:
+    """Raises `IllegalState` while the plan's supervisor is asked something, or was cut off at it."""
+    if any(each.kind == KIND for each in operations.open_ones(connection, plan_id=plan.id)):
+        raise IllegalState(
+            f"the supervisor of P{plan.number} is being asked",
+            hint=f"wait for its answer; if that was cut off: holdfast supervisor resume P{plan.number}",
+            code="running",
+        )
 
 
 def keep_exchange(
@@ -220,8 +245,7 @@ def _tell(connection: Connection, parts: Parts, plan: Plan, subtype: str, data: 
 def _inquiry(operation: Operation) -> Inquiry:
     intent = cast("Mapping[str, Any]", operation.intent)
     outcome = dict(cast("Mapping[str, Any]", operation.outcome))
-    if "used" in outcome:
-        outcome["used"] = TokenUsage(**outcome["used"])
+    outcome |= {name: TokenUsage(**outcome[name]) for name in ("used", "before") if name in outcome}
     return Inquiry(
         operation.id,
         operation.plan_id or "",

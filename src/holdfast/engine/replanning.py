@@ -34,6 +34,7 @@ from holdfast.store import Connection, Operation, OperationStatus, edits, iterat
 
 KIND = "replan"
 ACTOR = "supervisor"
+_STAGES = (PlanStage.IMPLEMENTING, PlanStage.REVIEWING)
 _STANDS = uuid.UUID("b3c1a7d2-5d0e-5f7b-9c64-1e8a2f6d9b35")
 
 
@@ -59,7 +60,7 @@ def stand_id(plan: Plan, failed: Sequence[Task]) -> str:
 
 def is_due(connection: Connection, limit: int, plan: Plan, tasks: Sequence[Task], actions: Sequence[Action]) -> bool:
     """Tells whether the supervisor is to be asked before these actions, which pause the plan, are taken."""
-    if plan.supervisor is SupervisorMode.OFF or plan.stage is not PlanStage.IMPLEMENTING or not actions:
+    if plan.supervisor is SupervisorMode.OFF or plan.stage not in _STAGES or not actions:
         return False
     last = actions[-1]
     if not isinstance(last, PausePlan) or last.reason is not PauseReason.TASK_FAILED:

@@ -22,6 +22,7 @@ from holdfast.domain.own_git import OWN_GIT, fresh, own_git_of
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import BranchMove, FilesMove, Preserve, Restoration
 from holdfast.domain.transitions import PLAN_EXECUTING
+from holdfast.engine import inquiries
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
 from holdfast.engine.parts import Parts
 from holdfast.engine.workspace import AUTHOR, Place, make_checkpoint
@@ -62,7 +63,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operation that goes back has set out to do, and what it has saved so far (by branch)."""
+    """What an operation that goes back has set out to do, and what it has saved so far (by branch).
+
+    `context` is what a person says to the plan's supervisor, at the end of its conversation as that is then.
+    """
 
     restoration: Restoration
     preserve: Preserve = Preserve.CREATE_BRANCH
@@ -70,6 +74,7 @@ class Intent:
     told: Mapping[str, object] | None = None
     saved: Mapping[str, Saved] | None = None
     undoes: str = ""
+    context: str = ""
 
     def row(self) -> dict[str, object]:
         return asdict(self)
@@ -380,6 +385,7 @@ class Move:
             if operation.status is not OperationStatus.OPEN:
                 return operation
             restorations.apply(connection, done, plan, actor=operation.actor)
+            done = self._said(connection, plan, done)
             approvals.cancel_open(connection, plan_id=plan.id, actor=operation.actor)
             operations.note(connection, operation.id, replace(self.intent, restoration=done).row())
             told = {**(self.intent.told or {}), "operation": operation.id, "preserved": preserved}
@@ -387,6 +393,13 @@ class Move:
             ended = operations.finish(connection, operation.id, outcome=outcome)
             failpoint("engine.restore.before_commit")
         return ended
+
+    def _said(self, connection: Connection, plan: Plan, done: Restoration) -> Restoration:
+        """Gives the restoration with what a person adds said in the supervisor's conversation."""
+        if not self.intent.context or done.plan is None:
+            return done
+        head = inquiries.add_context(connection, self.parts, plan, self.operation.id, self.intent.context)
+        return replace(done, plan=replace(done.plan, after=replace(done.plan.after, head_message_id=head)))
 
 
 def stash(vault: Vault, saved: Saved, time: datetime, message: str) -> str:

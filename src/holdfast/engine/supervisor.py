@@ -21,16 +21,27 @@ from holdfast.agents import Launch, acp, environment
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.agents.catalog import AgentSpec
 from holdfast.domain import permissions, prices, supervision
-from holdfast.domain.conversation import Heard, Message, MessageRole, PermissionWanted, Prompted, TokenUsage, Update
+from holdfast.domain.budget import Budget, reached
+from holdfast.domain.conversation import (
+    Heard,
+    Message,
+    MessageRole,
+    PermissionWanted,
+    Prompted,
+    TokenUsage,
+    TurnEnded,
+    Update,
+)
 from holdfast.domain.permissions import Verdict
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.supervision import Means
 from holdfast.domain.transcript import Transcript
+from holdfast.domain.transitions import PlanStatus
 from holdfast.engine import agent_tools, confine, inquiries
 from holdfast.engine.agent_choice import installed_agent
 from holdfast.engine.agent_drafter import Heard as Speech
 from holdfast.engine.agent_tools import Bearer
-from holdfast.engine.inquiries import Inquiry, conversation_of
+from holdfast.engine.inquiries import Inquiry, Progress, conversation_of
 from holdfast.engine.parts import Parts
 from holdfast.engine.pricing import price_table
 from holdfast.engine.runtime import in_thread
@@ -76,6 +87,18 @@ async def held(parts: Parts, plan_id: str, *, on_wait: Callable[[], None] = lamb
         os.close(descriptor)
 
 
+def is_free(parts: Parts, plan_id: str) -> bool:
+    """Tells whether nobody asks the plan's supervisor just now; who asked and was cut off is dead then."""
+    try:
+        descriptor = os.open(parts.places.supervisor(plan_id) / LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        return _take(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _take(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,6 +117,8 @@ async def answer(parts: Parts, inquiry: Inquiry, *, tell: Tell, stop: asyncio.Ev
         return inquiry
     work = await in_thread(_load, parts, inquiry)
     try:
+        if inquiry.progress == Progress() and (limit := await in_thread(_spent_before, work)):
+            return await in_thread(_close, work, (), error=limit, code="budget")
         if inquiry.asked.agent:
             return await _ask_agent(work, tell, stop)
         return await _ask_model(work, stop)
@@ -119,6 +144,19 @@ def _load(parts: Parts, inquiry: Inquiry) -> _Work:
     with parts.database.read() as connection:
         plan = plans.get(connection, inquiry.plan_id)
         return _Work(parts, projects.get(connection, plan.project_id), plan, inquiry)
+
+
+def spent(connection: Connection, plan: Plan) -> str:
+    """Says that a plan's budget is used up, and how to go on; empty while it is not, or the plan is over."""
+    if plan.budget == Budget() or plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
+        return ""
+    limit = reached(plan.budget, inquiries.usage_of_plan(connection, plan.id))
+    return f"the plan's budget is used up ({limit}); more: holdfast plan budget P{plan.number}" if limit else ""
+
+
+def _spent_before(work: _Work) -> str:
+    with work.parts.database.read() as connection:
+        return spent(connection, plans.get(connection, work.plan.id))
 
 
 def _note(work: _Work, **known: object) -> None:
@@ -156,7 +194,7 @@ async def _ask_agent(work: _Work, tell: Tell, stop: asyncio.Event) -> Inquiry:
     """Holds the agent's session until it has answered; one that dies is started again, in its session where it can."""
     while True:
         spec = await in_thread(installed_agent, work.parts.settings, work.inquiry.asked.agent)
-        recorder = _Recorder.of(work, spec, tell)
+        recorder = _Recorder.of(work, spec, tell, stop)
         done = await _hold(work, spec, recorder, stop)
         again = done.reason in CUT_OFF and not stop.is_set() and _may_go_on(work.inquiry, done)
         if not again:
@@ -165,7 +203,8 @@ async def _ask_agent(work: _Work, tell: Tell, stop: asyncio.Event) -> Inquiry:
     last = recorder.last()
     if done.succeeded:
         return await in_thread(_close, work, last, answer=recorder.answer, used=recorder.used)
-    error = "it was stopped" if stop.is_set() else done.message or f"the agent ended with {done.reason}"
+    stopped = recorder.spent or "it was stopped"
+    error = stopped if stop.is_set() else done.message or f"the agent ended with {done.reason}"
     if done.reason == "not_logged_in":
         error += f" (log in: {spec.login})"
     return await in_thread(_close, work, last, error=error, code=done.reason, used=recorder.used)
@@ -183,7 +222,7 @@ def _start_again(work: _Work, done: TurnOutcome, recorder: _Recorder) -> None:
     confine.kill_run(_sandbox(work), work.inquiry.id)
     launch, deaths = progress.launch + 1, progress.deaths + (done.reason in DEATHS)
     used, answer = recorder.used, recorder.answer
-    recorder.store(recorder.last(), launch=launch, deaths=deaths, used=used, answer=answer)
+    recorder.store(recorder.last(), launch=launch, deaths=deaths, used=used, before=used, answer=answer)
     failpoint("engine.supervisor.started_again")
 
 
@@ -294,32 +333,39 @@ def said_before(connection: Connection, inquiry: Inquiry) -> list[Message]:
 @dataclass(slots=True)
 class _Recorder:
     """Stores what one launch tells. It is folded from the first record on, whoever reads it: messages have ids of
-    their places, so that none comes twice; the question itself is stored already."""
+    their places, so that none comes twice; the question itself is stored already. Once the plan's budget is used up,
+    `spent` says so, and the agent is stopped."""
 
     work: _Work
     spec: AgentSpec
     tell: Tell
+    stop: asyncio.Event
     transcript: Transcript
     speech: Speech = field(default_factory=Speech)
     position: int = 0
+    spent: str = ""
 
     @classmethod
-    def of(cls, work: _Work, spec: AgentSpec, tell: Tell) -> _Recorder:
+    def of(cls, work: _Work, spec: AgentSpec, tell: Tell, stop: asyncio.Event) -> _Recorder:
         launch, root = f"agent-{work.inquiry.progress.launch}", work.parts.places.supervisor(work.plan.id) / FILES
         transcript = Transcript(conversation_of(work.plan.id), work.inquiry.id, launch, root=str(root))
-        return cls(work, spec, tell, transcript)
+        return cls(work, spec, tell, stop, transcript)
 
     async def keep(self, updates: Sequence[Update], position: int) -> None:
         """Takes the next updates, which end at the journal record `position`."""
         self.position = max(self.position, position)
         await self.speech.take(updates, position)
         self.tell(self.work.inquiry, updates)
-        prompted = any(isinstance(update, Prompted) for update in updates)
+        known: dict[str, object] = {}
+        if any(isinstance(update, Prompted) for update in updates):
+            known["session"] = self.work.inquiry.progress.opened
         folded = self.transcript.feed([each for each in updates if not isinstance(each, Prompted)], position)
-        if prompted:
-            await in_thread(self.store, folded.messages, session=self.work.inquiry.progress.opened)
-        elif folded.messages:
-            await in_thread(self.store, folded.messages)
+        if (used := self.used) != self.work.inquiry.progress.used:
+            known["used"] = used
+        if folded.messages or known:
+            await in_thread(self.store, folded.messages, **known)
+        if self.spent and not any(isinstance(update, TurnEnded) for update in updates):
+            self.stop.set()
 
     def last(self) -> tuple[Message, ...]:
         """Gives what is still open because the agent's process is over."""
@@ -335,7 +381,7 @@ class _Recorder:
         """What this launch and those before it have used; the cost from prices where the agent tells none."""
         parts, used = self.work.parts, self.transcript.usage
         cost = prices.cost_of(price_table(parts.settings), self.spec.model, used, clock.now().date())
-        return self.work.inquiry.progress.used.plus(replace(used, cost_usd=cost))
+        return self.work.inquiry.progress.before.plus(replace(used, cost_usd=cost))
 
     def store(self, new: Sequence[Message], **known: object) -> None:
         """Stores messages together with what is known of the inquiry by then."""
@@ -346,6 +392,7 @@ class _Recorder:
             inquiries.append(connection, parts, plan, fitting, kept=kept)
             if known:
                 work.inquiry = inquiries.note(connection, work.inquiry, **known)
+            self.spent = self.spent or spent(connection, plan)
         failpoint("engine.supervisor.recorded")
 
 

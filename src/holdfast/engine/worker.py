@@ -10,6 +10,7 @@ from dbos import DBOS
 
 from holdfast import __version__, clock
 from holdfast.engine import plan_run, runtime, task_run
+from holdfast.engine.answering import Answering
 from holdfast.engine.control import Control
 from holdfast.engine.places import Places
 from holdfast.engine.queues import APPLICATION_VERSION, SERIALIZER, Engine, application, plans_queue
@@ -63,6 +64,9 @@ class Worker:
             stack.callback(DBOS.destroy)
             stack.callback(self.runtime.close)
             runtime.persistent(recover, self.runtime)
+            self._answering = Answering(self.runtime)
+            stack.callback(self._answering.close)
+            runtime.persistent(self._answering.take_up)
             control = Control(self.runtime, self._look_after)
             control.start()
             stack.callback(control.stop)
@@ -75,6 +79,7 @@ class Worker:
     def _look_after(self) -> None:
         self._lock.check()
         recover(self.runtime)
+        self._answering.take_up()
 
     def _row(self) -> WorkerRow:
         return WorkerRow(

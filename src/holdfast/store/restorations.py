@@ -6,7 +6,7 @@ touched. All in the caller's transaction, each with its event, so that a restora
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -107,16 +107,20 @@ def _put_phase(connection: Connection, move: PhaseMove, actor: str, ids: dict[st
 
 def _put_plan(connection: Connection, plan: Plan, move: PlanMove, actor: str, ids: dict[str, str]) -> None:
     then = move.after
-    values = {
-        "status": then.status,
-        "pause_reason": then.reason if then.status is PlanStatus.PAUSED else None,
-        "stage": then.stage,
-        "variables": dict(then.variables),
-        "head_message_id": then.head_message_id,
-        "stop": None,
-        "error": "",
-        "ended_at": clock.now() if then.status in _ENDED_PLANS else None,
-    }
+    values: dict[str, Any] = {"context": then.context}
+    if then.head_message_id != move.before.head_message_id:
+        # Else it is left where it is: the supervisor may have been asked meanwhile.
+        values["head_message_id"] = then.head_message_id
+    if then != replace(move.before, head_message_id=then.head_message_id, context=then.context):
+        values |= {
+            "status": then.status,
+            "pause_reason": then.reason if then.status is PlanStatus.PAUSED else None,
+            "stage": then.stage,
+            "variables": dict(then.variables),
+            "stop": None,
+            "error": "",
+            "ended_at": clock.now() if then.status in _ENDED_PLANS else None,
+        }
     connection.execute(update(plans).where(plans.c.id == plan.id).values(**values))
     told = {"from": plan.status, "to": then.status, "reason": then.reason, "stage": then.stage}
     told |= {"variables": dict(then.variables)}
@@ -152,9 +156,12 @@ def refuse_changed(connection: Connection, restoration: Restoration) -> None:
         if step.active is not (step_id in restoration.rolled_back):
             raise _changed(f"step {step.number} is {'active' if step.active else 'rolled back'} by now")
     if restoration.plan is not None:
+        before, after = restoration.plan.before, restoration.plan.after
         row = connection.execute(select(plans).where(plans.c.id == restoration.plan_id)).one()
-        if (row.status, row.stage) != (restoration.plan.before.status, restoration.plan.before.stage):
+        if (row.status, row.stage) != (before.status, before.stage):
             raise _changed(f"P{row.number} is {row.status} by now")
+        if row.head_message_id != before.head_message_id != after.head_message_id:
+            raise _changed(f"more was said with the supervisor of P{row.number}")
 
 
 def _changed(what: str) -> IllegalState:

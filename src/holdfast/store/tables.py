@@ -172,6 +172,7 @@ plans = Table(
     _count("review_rounds", 2),
     Column("supervisor", Choice(SupervisorMode), nullable=False, server_default="off"),
     _text("supervisor_agent", ""),
+    _text("context", ""),
     Column("verify", Names, nullable=False),
     *_budget(),
     Column("permissions", Permissions),

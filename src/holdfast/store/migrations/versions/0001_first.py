@@ -105,6 +105,7 @@ def _tables() -> None:
         sa.Column("review_rounds", sa.Integer(), server_default="2", nullable=False),
         sa.Column("supervisor", sa.String(), server_default="off", nullable=False),
         sa.Column("supervisor_agent", sa.Text(), server_default="", nullable=False),
+        sa.Column("context", sa.Text(), server_default="", nullable=False),
         sa.Column("verify", Json(), nullable=False),
         sa.Column("max_seconds", sa.Float(), nullable=True),
         sa.Column("max_tokens", sa.BigInteger(), nullable=True),
