@@ -13,8 +13,9 @@ from holdfast.app.wire import House
 from holdfast.cli import board
 from holdfast.cli.render import block, count, facts, lasted, safe, say, seconds, show
 from holdfast.cli.session import Session, as_json, print_line
+from holdfast.domain.budget import Budget, reached
 from holdfast.domain.task import FailureKind, Task
-from holdfast.domain.transitions import PauseReason, PlanStatus, TaskStatus
+from holdfast.domain.transitions import TASK_DONE, PauseReason, PlanStatus, TaskStatus
 
 if TYPE_CHECKING:
     from holdfast.vcs import Diff
@@ -119,6 +120,16 @@ def advice(view: PlanView) -> list[str]:
             return []
 
 
+def _spender(view: PlanView) -> str:
+    """Names what has used up its budget: the plan, or else the task of it that has begun and has a budget."""
+    name = f"P{view.plan.number}"
+    if reached(view.plan.budget, view.usage):
+        return name
+    limited = (task for task in view.tasks if task.budget != Budget() and task.attempt and task.status not in TASK_DONE)
+    spender = next(limited, None)
+    return name if spender is None else f"{name} --task T{spender.number}"
+
+
 def _after_pause(view: PlanView, name: str) -> list[str]:
     resume = f"holdfast resume {name}"
     match view.plan.pause_reason:
@@ -131,7 +142,7 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
                 f"or put it right by hand in its worktree:  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
-            raised = f"holdfast plan budget {name} --max-seconds …"
+            raised = f"holdfast plan budget {_spender(view)} --max-seconds …"
             return ["its budget is used up", f"give it more:  {raised}   then   {resume}"]
         case PauseReason.PHASE_COMPLETE:
             return [f"a phase is done and the plan pauses after it; look, then go on:  {resume}"]

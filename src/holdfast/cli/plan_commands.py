@@ -243,9 +243,13 @@ def resume(session: Session, plan: str, wait: bool) -> int:
 @plan.verb("budget", example="holdfast plan budget P3 --max-seconds 7200")
 @plan_argument
 @click.option("--task", default="", metavar="TASK", help="The budget of this task of it, not of the whole plan.")
-@click.option("--max-seconds", type=click.FloatRange(min=0), help="Limit of its steps' time together, in seconds.")
-@click.option("--max-tokens", type=click.IntRange(min=0), help="Limit of the tokens that its agents use.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Limit of what its agents cost, in US dollars.")
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=0, min_open=True), help="Limit of its steps' time together, in seconds."
+)
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of the tokens that its agents use.")
+@click.option(
+    "--max-cost-usd", type=click.FloatRange(min=0, min_open=True), help="Limit of what its agents cost, in US dollars."
+)
 def budget(
     session: Session,
     plan: str,
@@ -257,7 +261,7 @@ def budget(
     """Set the budget of a plan or task anew.
 
     The limits that are not named are lifted. A plan that is paused since its budget was used up then goes on with
-    `holdfast resume`.
+    `holdfast resume`. `holdfast undo` takes it back.
     """
     from holdfast.app import plans, tasks
     from holdfast.domain.budget import Budget
@@ -283,14 +287,14 @@ def cancel(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
     """End a plan for good; what it made stays in its branch and checkpoints."""
     from holdfast.app import plans
     from holdfast.cli.consent import consents
-    from holdfast.cli.render import safe
+    from holdfast.cli.render import count, safe
     from holdfast.domain.transitions import TASK_ENDED
 
     with session.house() as house:
         view = plans.show(house, plans.find(house, plan))
         plans.may_cancel(house, view.plan.id)
         left = sum(task.status not in TASK_ENDED for task in view.tasks)
-        deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {left} unfinished tasks, for good"
+        deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {count(left, 'unfinished task')}, for good"
         if not consents(session, deed, yes=yes, dry_run=dry_run):
             return 0
         plans.cancel(house, view.plan.id)
