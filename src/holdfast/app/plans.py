@@ -158,7 +158,7 @@ def preview(
         plan=plan,
         phases=phases,
         tasks=new_tasks,
-        critical_path=dependencies.critical_path(new_tasks, equal),
+        critical_path=dependencies.critical_path(phases, new_tasks, equal),
         groups=dependencies.parallel_groups(phases, new_tasks),
         speed_up=dependencies.speedup(phases, new_tasks, equal, house.settings.max_parallel),
     )
@@ -301,7 +301,7 @@ def show(house: House, plan_id: str) -> PlanView:
             usage=usage_of_plan(connection, plan_id),
             spent=spent(all_steps),
             warnings=tuple(unseen(plan, all_tasks, all_steps)),
-            critical_path=dependencies.critical_path(all_tasks, {}),
+            critical_path=dependencies.critical_path(phases, all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from holdfast import clock
 from holdfast.app.wire import House
@@ -84,6 +85,12 @@ def _view(connection: Connection, task_id: str) -> TaskView:
         checkpoints=tuple(checkpoints.list_(connection, task_id=task_id, limit=1000).items),
         conversation=conversations.head(connection, Conversation(plan.id, task_id)),
     )
+
+
+def worktree(house: House, view: TaskView) -> str:
+    """Gives the folder that a task works in, empty where it is not there (yet, or any more)."""
+    path = house.workspaces.path(view.place)
+    return path if view.project.home == house.places.home and Path(path).is_dir() else ""
 
 
 def retry(house: House, task_id: str) -> Task:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from holdfast.vcs import Diff
 
 ERROR_LINES = 6
+# How a shell says that there is no such program.
+NO_SUCH_PROGRAM = 127
 # Which of several exit codes tells the most.
 _WEIGHT = (
     execution.EXIT_OK,
@@ -86,9 +88,12 @@ def _failed(session: Session, view: PlanView, task: Task) -> None:
         lines = [lines[0], "…", *lines[-ERROR_LINES:]]
     for line in lines:
         say(session.out, f"      {line}")
-    newest = max((step.number for step in view.steps if step.task_id == task.id), default=None)
+    newest = max((step for step in view.steps if step.task_id == task.id), key=lambda step: step.number, default=None)
     if newest is not None and task.failure is not FailureKind.MERGE_CONFLICT:
-        say(session.out, f"      all of it: holdfast step log {newest}", style="dim")
+        say(session.out, f"      all of it: holdfast step log {newest.number}", style="dim")
+        if newest.exit_code == NO_SUCH_PROGRAM and newest.agent_config.get("sandbox", "none") != "none":
+            shown = "name the folder of yours: HOLDFAST_SANDBOX_READABLE (docs/sandbox.md)"
+            say(session.out, f"      its sandbox shows the system's programs only; {shown}", style="yellow")
 
 
 def advice(view: PlanView) -> list[str]:
@@ -136,10 +141,11 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
         case PauseReason.TASK_FAILED:
             failed = [f"T{task.number}" for task in view.tasks if task.status is TaskStatus.FAILED]
             first = failed[0] if failed else "T…"
+            others = f"   (so with {', '.join(failed[1:])})" if failed[1:] else ""
             return [
-                f"try again:  holdfast task retry {first}   then   {resume}",
+                f"try again:  holdfast task retry {first}   then   {resume}{others}",
                 f"or leave it out:  holdfast task skip {first}",
-                f"or put it right by hand in its worktree:  holdfast task complete {first}",
+                f"or put it right by hand in its worktree (task show {first}):  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
             raised = f"holdfast plan budget {_spender(view)} --max-seconds …"
@@ -147,7 +153,7 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
         case PauseReason.PHASE_COMPLETE:
             return [f"a phase is done and the plan pauses after it; look, then go on:  {resume}"]
         case PauseReason.APPROVAL:
-            return [f"it was sent back; go on:  {resume}"]
+            return [f"it was sent back; change it:  holdfast plan edit {name}   then go on:  {resume}"]
         case PauseReason.DEADLOCK:
             return [f"nothing can run: look at what failed or was cancelled:  holdfast status {name}"]
         case _:

@@ -38,6 +38,7 @@ plan = noun(
 )
 plan_argument = click.argument("plan", metavar="PLAN")
 comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")
+LONGEST_PATH = 8
 STATUSES = ("draft", "running", "waiting", "paused", "completed", "failed", "cancelled")
 
 
@@ -99,7 +100,8 @@ def show_preview(session: Session, preview: Preview) -> None:
         for task in (task for task in preview.tasks if task.phase_id == phase.id):
             after = ", ".join(keys[each] for each in task.depends_on if each in keys)
             say(out, f"   {safe(task.title)}" + (f"  after {after}" if after else ""))
-    path = " → ".join(keys[each] for each in preview.critical_path)
+    names = [keys[each] for each in preview.critical_path]
+    path = " → ".join(names if len(names) <= LONGEST_PATH else [*names[:3], "…", *names[-3:]])
     say(out, f"longest chain: {path}; about {preview.speed_up:.1f} times faster than one by one", style="dim")
     say(out, "nothing was stored (--dry-run)", style="dim")
 
