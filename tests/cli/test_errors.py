@@ -49,6 +49,12 @@ def test_a_repository_that_is_no_project(program: Program) -> None:
     assert program("plan", "list", "--json").json["items"] == []
 
 
+def test_a_repository_that_is_none_while_there_is_another_project(shared: Program, tmp_path: Path) -> None:
+    other = make_repository(tmp_path / "other")
+    refuses(shared("run", shared.plan(GOOD), "--dry-run", cwd=other), 4, "other is not a project yet", "--project")
+    assert shared("run", shared.plan(GOOD), "--dry-run", cwd=tmp_path).code == 0, "outside of any it is the only one"
+
+
 def test_a_repository_without_a_commit(program: Program, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "empty")
     registered = program("init", str(tmp_path / "empty"))

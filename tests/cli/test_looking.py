@@ -84,6 +84,7 @@ def test_a_step_is_shown_and_compared(ran: tuple[Program, Result]) -> None:
     compared = program("step", "diff", "1", "2", "--json").json
     assert compared["code"]["files_total"] == 1
     assert "seconds" in compared["fields"]
+    assert compared["fields"]["task"] == ["T1 greet", "T2 left"]
 
 
 def test_the_log_of_a_step_is_what_it_said(ran: tuple[Program, Result]) -> None:
@@ -117,7 +118,9 @@ def test_colours_are_for_terminals_and_no_color_is_obeyed(ran: tuple[Program, Re
 
 def test_a_task_is_shown_with_its_checkpoints_and_diff(ran: tuple[Program, Result]) -> None:
     program, _ = ran
-    assert "T2@2" in program("task", "show", "left").out
+    shown = program("task", "show", "left").out
+    assert "T2@2" in shown
+    assert str(program.data / "projects") in shown, "its worktree, where a person puts it right"
     kinds = [item["kind"] for item in program("task", "checkpoints", "T2", "--json").json["items"]]
     assert sorted(kinds) == ["initial", "step"]
     assert program("task", "diff", "T2", "--json").json["files"][0]["path"] == "left.txt"

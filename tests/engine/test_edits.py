@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.engine.conftest import Bench, statuses
 
-from holdfast.app import approvals, database, edits, history, plans, tasks
+from holdfast.app import approvals, database, edits, history, plans, tasks, undo
 from holdfast.app.edits import Edited
+from holdfast.domain.budget import Budget
 from holdfast.domain.plan import PhaseMode
 from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PauseReason, PlanStatus, TaskStatus
@@ -231,6 +232,8 @@ def test_a_task_added_to_a_plan_that_waits_is_run_without_anyone_touching_it(ben
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda view: bool(view.gates))
         (gate,) = approvals.list_(bench.house)
+        plans.set_budget(bench.house, plan.id, Budget(60.0), task_id=gate.task_id)
+        assert approvals.list_(bench.house) == (gate,), "a limit is not what is decided"
         edits.edit_task(bench.house, task_id(bench, plan.id, "asked"), {"run": "echo asked > asked"})
         with pytest.raises(IllegalState, match="was cancelled already"):
             approvals.decide(bench.house, gate.id, approve=True)
@@ -253,6 +256,33 @@ def test_a_failed_task_that_is_tried_again_may_be_edited_first(bench: Bench) -> 
         edits.edit_task(bench.house, found.id, {"key": "u"})
     assert bench.again(view.plan.id).plan.status is PlanStatus.COMPLETED
     assert bench.files(view.plan.branch)["t"] == "t\n"
+
+
+def test_a_budget_is_an_edit_also_of_a_task_that_has_begun_and_can_be_taken_back(bench: Bench) -> None:
+    house = bench.house
+    view = bench.run("title: T\nphases: [{title: p, tasks: [{key: t, title: t, run: 'false', max_attempts: 1}]}]")
+    plan_id, failed = view.plan.id, view.tasks[0].id
+
+    def budgets() -> tuple[float | None, float | None]:
+        now = plans.show(house, plan_id)
+        return now.plan.budget.max_seconds, now.tasks[0].budget.max_seconds
+
+    plans.set_budget(house, plan_id, Budget(max_seconds=90))
+    plans.set_budget(house, plan_id, Budget(max_seconds=60), task_id=failed)
+    plans.set_budget(house, plan_id, Budget(max_seconds=60), task_id=failed)
+    assert [each.content["by"] for each in edits.history(house, plan_id).items] == ["plan budget"] * 2
+    assert [deed.told for deed in undo.deeds(house)] == ["task t edited", "plan T edited"]
+    assert budgets() == (90, 60)
+    undo.undo(house)
+    assert budgets() == (90, None)
+    undo.undo(house)
+    assert budgets() == (None, None)
+    undo.redo(house)
+    assert budgets() == (90, None)
+    assert list(database.examine(house)) == []
+    plans.cancel(house, plan_id)
+    with pytest.raises(IllegalState, match="is cancelled: it cannot be edited"):
+        plans.set_budget(house, plan_id, Budget())
 
 
 def test_of_edits_and_a_start_at_once_the_last_edit_that_was_taken_is_what_runs(either: Bench) -> None:

@@ -101,6 +101,38 @@ def test_an_interrupted_plan_stops_at_once_keeps_its_files_and_resumes_the_same_
     assert list(database.examine(either.house)) == []
 
 
+def test_a_task_that_was_stopped_is_left_out_and_one_that_was_left_out_is_done_after_all(bench: Bench) -> None:
+    house = bench.house
+    plan = bench.start(SLOW)
+    with bench.working() as worker:
+        bench.until(worker, plan.id, running("slow"))
+        with pytest.raises(IllegalState, match="T1 is running: only a task that has failed, was stopped") as refused:
+            tasks.skip(house, plans.show(house, plan.id).tasks[0].id)
+        assert "--interrupt" in refused.value.hint
+        plans.pause(house, plan.id, PauseMode.INTERRUPT)
+        slow, after = bench.until(worker, plan.id).tasks
+    tasks.skip(house, slow.id)
+    tasks.skip(house, after.id)
+    tasks.retry(house, after.id)
+    view = bench.again(plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED
+    assert statuses(view) == {"slow": "skipped", "next": "completed"}
+    for wrong in (tasks.retry, tasks.skip):
+        with pytest.raises(IllegalState, match="P1 is completed: none of its tasks"):
+            wrong(house, slow.id)
+    assert list(database.examine(house)) == []
+
+
+def test_a_completed_task_is_not_tried_again_where_it_stands(bench: Bench) -> None:
+    view = bench.run(
+        "title: T\nphases: [{title: a, pause_after: true, tasks: [{title: t, run: 'true'}]}, "
+        "{title: b, tasks: [{title: u, run: 'true'}]}]"
+    )
+    with pytest.raises(IllegalState, match="T1 is completed: only a task that has failed") as refused:
+        tasks.retry(bench.house, view.tasks[0].id)
+    assert refused.value.hint == "go back to before it: holdfast task rewind T1 --to 1"
+
+
 def test_a_drained_plan_lets_what_runs_finish_and_starts_nothing_more(bench: Bench) -> None:
     plan = bench.start(SLOW.replace("sleep 60", "sleep 1"))
     with bench.working() as worker:

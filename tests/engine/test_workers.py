@@ -18,9 +18,11 @@ from tests.engine.conftest import Bench, opened, settings, statuses
 
 from holdfast import clock
 from holdfast.app import database, execution, plans
+from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PlanStatus
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
+from holdfast.store import OperationStatus, operations
 
 WORKER = """
 import threading
@@ -136,3 +138,17 @@ def test_workflows_that_ended_are_forgotten_and_the_record_stays(either: Bench) 
     assert either.house.engine.forget(clock.now() + timedelta(days=1)) == 0
     assert len(plans.show(either.house, view.plan.id).steps) == 1
     assert list(database.examine(either.house)) == []
+
+
+def test_a_checkpoint_that_was_asked_for_by_a_command_that_died_is_given_up_once_its_task_does_not_run(
+    bench: Bench,
+) -> None:
+    house = bench.house
+    plan = plans.create(house, bench.project, parse(PLAN, source="plan.yaml"))
+    asked = {"kind": operations.CHECKPOINT, "actor": "gone", "intent": {"name": "by hand"}}
+    with house.database.transaction() as connection:
+        task = plans.show(house, plan.id).tasks[0]
+        made = operations.begin(connection, id=clock.new_id(), plan_id=plan.id, task_id=task.id, **asked)
+    with bench.working(), house.database.read() as connection:
+        ended = operations.get(connection, made.id)
+    assert (ended.status, ended.outcome) == (OperationStatus.FAILED, {"error": "T1 is pending by now"})

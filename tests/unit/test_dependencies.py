@@ -53,10 +53,12 @@ def test_position_breaks_ties() -> None:
 
 
 def test_the_critical_path_is_the_chain_that_takes_longest() -> None:
-    assert critical_path(DIAMOND, SECONDS) == ("a", "b", "d")
-    assert critical_path(DIAMOND, {**SECONDS, "c": 20.0}) == ("a", "c", "d")
-    assert critical_path([], {}) == ()
-    assert critical_path([make_task("a", 0, "a")], {}) == ()
+    phases = [make_phase(mode=PhaseMode.PARALLEL)]
+    assert critical_path(phases, DIAMOND, SECONDS) == ("a", "b", "d")
+    assert critical_path(phases, DIAMOND, {**SECONDS, "c": 20.0}) == ("a", "c", "d")
+    assert critical_path(phases, [], {}) == ()
+    assert critical_path(phases, [make_task("a", 0, "a")], {}) == ()
+    assert critical_path([make_phase()], DIAMOND, SECONDS) == ("a", "b", "c", "d")
 
 
 def test_groups_are_levels_of_a_parallel_phase_and_single_tasks_of_others() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from holdfast import clock
 from holdfast.app import projects
@@ -20,14 +19,14 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
 from holdfast.domain.usage import Spent, spent, unseen
-from holdfast.engine import confine, restoring
+from holdfast.engine import confine, editing, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
 from holdfast.engine.inquiries import keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.failpoints import failpoint
-from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps, tasks
+from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
 
@@ -84,15 +83,24 @@ def read_plan_file(path: Path, limit: int) -> PlanFile:
     except FileNotFoundError as error:
         raise UsageError(f"there is no plan file {path}", hint="name an existing YAML file") from error
     except (IsADirectoryError, PermissionError) as error:
-        raise UsageError(f"the plan file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"the plan file {path} cannot be read: {error.strerror}", hint="name a YAML file that you may read"
+        ) from error
     except OSError as error:
-        raise InfraError(f"the plan file {path} cannot be read: {error.strerror}") from error
+        raise InfraError(
+            f"the plan file {path} cannot be read: {error.strerror}", hint="look after the disk, then try again"
+        ) from error
     if len(data) > limit:
-        raise UsageError(f"the plan file {path} is larger than {limit} bytes")
+        raise UsageError(
+            f"the plan file {path} is larger than {limit} bytes",
+            hint="make it smaller, or set HOLDFAST_PLAN_FILE_MAX_BYTES",
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"the plan file {path} is not UTF-8 text (byte {error.start})") from error
+        raise UsageError(
+            f"the plan file {path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
+        ) from error
     return parse(text, source=str(path))
 
 
@@ -150,7 +158,7 @@ def preview(
         plan=plan,
         phases=phases,
         tasks=new_tasks,
-        critical_path=dependencies.critical_path(new_tasks, equal),
+        critical_path=dependencies.critical_path(phases, new_tasks, equal),
         groups=dependencies.parallel_groups(phases, new_tasks),
         speed_up=dependencies.speedup(phases, new_tasks, equal, house.settings.max_parallel),
     )
@@ -210,7 +218,10 @@ def pause(house: House, plan_id: str, mode: PauseMode) -> Plan:
         if plan.status is PlanStatus.PAUSED:
             return plan
         if plan.status not in PLAN_EXECUTING:
-            raise IllegalState(f"P{plan.number} is {plan.status}: there is nothing to pause")
+            raise IllegalState(
+                f"P{plan.number} is {plan.status}: there is nothing to pause",
+                hint=f"look: holdfast status P{plan.number}",
+            )
         house.engine.wake_plan(connection, plan.id, plan.run)
         if plan.stop is PauseMode.INTERRUPT:
             return plan
@@ -244,20 +255,13 @@ def may_cancel(house: House, plan_id: str) -> None:
 
 
 def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | None = None) -> Plan:
-    """Gives a plan, or one of its tasks, another budget in place of the one it has; it goes on at `resume`."""
-    limits: dict[str, Any] = asdict(budget)
+    """Gives a plan, or one of its tasks, another budget in place of the one it has; it goes on at `resume`.
+
+    It is an edit, also of a task that has begun, and can be taken back like one.
+    """
     with house.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
-        if plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
-            raise IllegalState(f"P{plan.number} is {plan.status}: a budget would change nothing")
-        if task_id is None:
-            plan = plans.set_fields(connection, plan_id, **limits)
-        else:
-            tasks.set_fields(connection, task_id, **limits)
-        plans.tell(connection, plan, "budget", house.actor, {"task": task_id, **limits})
-        if plan.status in PLAN_EXECUTING:
-            house.engine.wake_plan(connection, plan.id, plan.run)
-        return plan
+        return editing.write_budget(connection, plan, budget, task_id, actor=house.actor, wake=house.wake).plan
 
 
 def refuse_missing_agents(house: House, project: Project, all_tasks: tuple[Task, ...]) -> None:
@@ -297,7 +301,7 @@ def show(house: House, plan_id: str) -> PlanView:
             usage=usage_of_plan(connection, plan_id),
             spent=spent(all_steps),
             warnings=tuple(unseen(plan, all_tasks, all_steps)),
-            critical_path=dependencies.critical_path(all_tasks, {}),
+            critical_path=dependencies.critical_path(phases, all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),
         )
 

@@ -142,11 +142,14 @@ def unconfined(house: House, project: Project) -> bool:
 
 
 def of_folder(house: House, path: Path) -> Project:
-    """Gives the project that `path` is in: a repository, or a folder without git that is nearer.
+    """Gives the project that `path` is in: a repository, a folder without git that is nearer, or a plan's worktree.
 
     Raises `NotFound` if it is not registered.
     """
     here = path.resolve()
+    own = _of_worktree(house, here)
+    if own is not None:
+        return own
     root, outside = None, NotFound(f"{here} is not a project yet", hint="register it: holdfast init --no-git")
     try:
         root = inspect(path).root
@@ -162,16 +165,31 @@ def of_folder(house: House, path: Path) -> Project:
         try:
             return projects.by_path(connection, str(root), home=house.places.home)
         except NotFound as error:
-            raise NotFound(f"{root} is not a project yet", hint="register it: holdfast init") from error
+            hint = "register it: holdfast init; or name another one: --project SLUG"
+            raise NotFound(f"{root} is not a project yet", hint=hint) from error
+
+
+def _of_worktree(house: House, here: Path) -> Project | None:
+    """Gives the project whose own part of the data folder, with the worktrees of its plans, `here` lies in."""
+    projects_folder = house.places.data.resolve() / "projects"
+    if not here.is_relative_to(projects_folder) or here == projects_folder:
+        return None
+    with house.database.read() as connection:
+        return projects.get(connection, here.relative_to(projects_folder).parts[0])
 
 
 def find(house: House, reference: str, path: Path) -> Project:
-    """Gives the project with the slug `reference`, or without one that of the folder `path`, or the only one."""
+    """Gives the project with the slug `reference`, or without one that of the folder `path`, or the only one.
+
+    In a repository that is not registered it is not the only one: who stands there means that repository.
+    """
     if reference:
         with house.database.read() as connection:
             return projects.by_slug(connection, reference)
     try:
         return of_folder(house, path)
+    except NotFound:
+        raise
     except UserError:
         with house.database.read() as connection:
             everyone = projects.list_(connection).items

@@ -77,13 +77,18 @@ def changes(house: House, project: Project, number: int) -> Diff:
 
 def compare(house: House, project: Project, first: int, second: int) -> StepDiff:
     """Gives how the code after step `second` differs from that after step `first`, and how the steps themselves do."""
-    one, two = get(house, project, first).step, get(house, project, second).step
+    seen = get(house, project, first), get(house, project, second)
+    one, two = (each.step for each in seen)
     for step in (one, two):
         if step.commit_after is None:
             raise IllegalState(f"step {step.number} has not ended yet", hint="wait for it: holdfast watch")
     code = tasks.compare(house, project, one.commit_after or "", two.commit_after or "")
-    names = ("task_id", "attempt", "branch", "exit_code", "cpu_seconds", "peak_memory_bytes", "tokens", "cost_usd")
-    fields: dict[str, tuple[object, object]] = {
+    names = ("attempt", "branch", "exit_code", "cpu_seconds", "peak_memory_bytes", "tokens", "cost_usd")
+    tasks_of = tuple(f"T{each.task.number} {each.task.key}" for each in seen)
+    fields: dict[str, tuple[object, object]] = (
+        {"task": (tasks_of[0], tasks_of[1])} if one.task_id != two.task_id else {}
+    )
+    fields |= {
         name: (getattr(one, name), getattr(two, name)) for name in names if getattr(one, name) != getattr(two, name)
     }
     for key in sorted({*one.agent_config, *two.agent_config}):

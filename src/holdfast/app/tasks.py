@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from holdfast import clock
 from holdfast.app.wire import House
@@ -13,7 +14,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
-from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
+from holdfast.domain.transitions import PLAN_EXECUTING, TASK, TASK_ACTIVE, PhaseStatus, PlanStatus, TaskStatus
 from holdfast.engine import suggesting
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
 from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError
@@ -35,6 +36,7 @@ from holdfast.store import (
 from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 
 ANSWER_LOOK_SECONDS = 0.1
+_CAN_BE_LEFT_OUT = frozenset(source for source, targets in TASK.items() if TaskStatus.SKIPPED in targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +87,53 @@ def _view(connection: Connection, task_id: str) -> TaskView:
     )
 
 
+def worktree(house: House, view: TaskView) -> str:
+    """Gives the folder that a task works in, empty where it is not there (yet, or any more)."""
+    path = house.workspaces.path(view.place)
+    return path if view.project.home == house.places.home and Path(path).is_dir() else ""
+
+
 def retry(house: House, task_id: str) -> Task:
-    """Lets a failed task be tried again with all its attempts; its plan goes on at `resume`."""
+    """Lets a failed task be tried again with all its attempts, or one that was left out be done after all.
+
+    Its plan goes on at `resume`. Raises `IllegalState` for any other task: what is completed is gone back to.
+    """
     return _reopen(house, task_id, TaskStatus.PENDING)
 
 
 def skip(house: House, task_id: str) -> Task:
-    """Leaves a task out; what depends on it may run."""
+    """Leaves a task out that has failed, was stopped or has not begun; what depends on it may run."""
     return _reopen(house, task_id, TaskStatus.SKIPPED)
 
 
 def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
+        task = tasks.get(connection, task_id)
+        _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)
         return reopen(house, connection, plan, task_id, target)
+
+
+def _refuse_reopening(plan: Plan, phase: Phase, task: Task, target: TaskStatus) -> None:
+    """Raises `IllegalState` for a task whose plan, phase or own state has no place for `target` any more."""
+    name, of = f"T{task.number}", f"P{plan.number}"
+    look = f"look: holdfast status {of}"
+    if plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
+        again = f"run it again from there: holdfast plan execute {of} --from task --task {name}"
+        cloned = f"make another one of it: holdfast plan clone {of}"
+        hint = again if plan.status is PlanStatus.COMPLETED else cloned
+        raise IllegalState(f"{of} is {plan.status}: none of its tasks is to be done any more", hint=hint)
+    if target is TaskStatus.SKIPPED and task.status not in _CAN_BE_LEFT_OUT:
+        hint = f"stop it first: holdfast plan pause {of} --interrupt" if task.status in TASK_ACTIVE else look
+        raise IllegalState(
+            f"{name} is {task.status}: only a task that has failed, was stopped or has not begun is left out", hint=hint
+        )
+    late = task.status is TaskStatus.SKIPPED and phase.status not in (PhaseStatus.COMPLETED, PhaseStatus.SKIPPED)
+    if target is TaskStatus.PENDING and task.status is not TaskStatus.FAILED and not late:
+        hint = (
+            f"go back to before it: holdfast task rewind {name} --to 1" if task.status is TaskStatus.COMPLETED else look
+        )
+        raise IllegalState(f"{name} is {task.status}: only a task that has failed is tried again", hint=hint)
 
 
 def reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
@@ -117,7 +152,10 @@ def complete(house: House, task_id: str) -> Step:
     with house.database.read() as connection:
         view = _view(connection, task_id)
     if view.task.status is not TaskStatus.FAILED:
-        raise IllegalState(f"T{view.task.number} is {view.task.status}: only a failed task is completed by hand")
+        raise IllegalState(
+            f"T{view.task.number} is {view.task.status}: only a failed task is completed by hand",
+            hint=f"look: holdfast status P{view.plan.number}",
+        )
     if view.plan.status in PLAN_EXECUTING:
         raise IllegalState(
             f"P{view.plan.number} is running", hint=f"pause it first: holdfast plan pause P{view.plan.number}"
@@ -168,7 +206,9 @@ def _begin_by_hand(house: House, view: TaskView) -> Step:
         plan = plans.lock(connection, view.plan.id)
         task = tasks.get(connection, view.task.id)
         if task.status is not TaskStatus.FAILED or plan.status in PLAN_EXECUTING:
-            raise IllegalState(f"T{task.number} is {task.status}, P{plan.number} is {plan.status} by now")
+            raise IllegalState(
+                f"T{task.number} is {task.status}, P{plan.number} is {plan.status} by now", hint="look, and try again"
+            )
         left = steps.running(connection, task.id)
         if left is not None:
             return left
@@ -224,7 +264,10 @@ def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
         view = _view(connection, task_id)
         worker = tasks.claimed_by(connection, task_id)
     if not view.steps:
-        raise IllegalState(f"T{view.task.number} has not run yet: it has no worktree")
+        raise IllegalState(
+            f"T{view.task.number} has not run yet: it has no worktree",
+            hint=f"look: holdfast status P{view.plan.number}",
+        )
     if view.task.status is TaskStatus.RUNNING and worker is not None and locks.is_alive(house.database, worker):
         return _asked_of_worker(house, view.task, message)
     vault = house.workspaces.vault(view.project)
@@ -287,7 +330,10 @@ def changes(house: House, task_id: str) -> Diff:
     """Gives what the task's newest step changed, or its newest checkpoint where the step is not over."""
     view = show(house, task_id)
     if not view.steps:
-        raise IllegalState(f"T{view.task.number} has not run yet: there is nothing to compare")
+        raise IllegalState(
+            f"T{view.task.number} has not run yet: there is nothing to compare",
+            hint=f"look: holdfast status P{view.plan.number}",
+        )
     newest = view.steps[0]
     after = newest.commit_after
     if after in (None, newest.commit_before) and view.checkpoints:

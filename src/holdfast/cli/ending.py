@@ -13,13 +13,16 @@ from holdfast.app.wire import House
 from holdfast.cli import board
 from holdfast.cli.render import block, count, facts, lasted, safe, say, seconds, show
 from holdfast.cli.session import Session, as_json, print_line
+from holdfast.domain.budget import Budget, reached
 from holdfast.domain.task import FailureKind, Task
-from holdfast.domain.transitions import PauseReason, PlanStatus, TaskStatus
+from holdfast.domain.transitions import TASK_DONE, PauseReason, PlanStatus, TaskStatus
 
 if TYPE_CHECKING:
     from holdfast.vcs import Diff
 
 ERROR_LINES = 6
+# How a shell says that there is no such program.
+NO_SUCH_PROGRAM = 127
 # Which of several exit codes tells the most.
 _WEIGHT = (
     execution.EXIT_OK,
@@ -85,9 +88,12 @@ def _failed(session: Session, view: PlanView, task: Task) -> None:
         lines = [lines[0], "…", *lines[-ERROR_LINES:]]
     for line in lines:
         say(session.out, f"      {line}")
-    newest = max((step.number for step in view.steps if step.task_id == task.id), default=None)
+    newest = max((step for step in view.steps if step.task_id == task.id), key=lambda step: step.number, default=None)
     if newest is not None and task.failure is not FailureKind.MERGE_CONFLICT:
-        say(session.out, f"      all of it: holdfast step log {newest}", style="dim")
+        say(session.out, f"      all of it: holdfast step log {newest.number}", style="dim")
+        if newest.exit_code == NO_SUCH_PROGRAM and newest.agent_config.get("sandbox", "none") != "none":
+            shown = "name the folder of yours: HOLDFAST_SANDBOX_READABLE (docs/sandbox.md)"
+            say(session.out, f"      its sandbox shows the system's programs only; {shown}", style="yellow")
 
 
 def advice(view: PlanView) -> list[str]:
@@ -119,24 +125,35 @@ def advice(view: PlanView) -> list[str]:
             return []
 
 
+def _spender(view: PlanView) -> str:
+    """Names what has used up its budget: the plan, or else the task of it that has begun and has a budget."""
+    name = f"P{view.plan.number}"
+    if reached(view.plan.budget, view.usage):
+        return name
+    limited = (task for task in view.tasks if task.budget != Budget() and task.attempt and task.status not in TASK_DONE)
+    spender = next(limited, None)
+    return name if spender is None else f"{name} --task T{spender.number}"
+
+
 def _after_pause(view: PlanView, name: str) -> list[str]:
     resume = f"holdfast resume {name}"
     match view.plan.pause_reason:
         case PauseReason.TASK_FAILED:
             failed = [f"T{task.number}" for task in view.tasks if task.status is TaskStatus.FAILED]
             first = failed[0] if failed else "T…"
+            others = f"   (so with {', '.join(failed[1:])})" if failed[1:] else ""
             return [
-                f"try again:  holdfast task retry {first}   then   {resume}",
+                f"try again:  holdfast task retry {first}   then   {resume}{others}",
                 f"or leave it out:  holdfast task skip {first}",
-                f"or put it right by hand in its worktree:  holdfast task complete {first}",
+                f"or put it right by hand in its worktree (task show {first}):  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
-            raised = f"holdfast plan budget {name} --max-seconds …"
+            raised = f"holdfast plan budget {_spender(view)} --max-seconds …"
             return ["its budget is used up", f"give it more:  {raised}   then   {resume}"]
         case PauseReason.PHASE_COMPLETE:
             return [f"a phase is done and the plan pauses after it; look, then go on:  {resume}"]
         case PauseReason.APPROVAL:
-            return [f"it was sent back; go on:  {resume}"]
+            return [f"it was sent back; change it:  holdfast plan edit {name}   then go on:  {resume}"]
         case PauseReason.DEADLOCK:
             return [f"nothing can run: look at what failed or was cancelled:  holdfast status {name}"]
         case _:

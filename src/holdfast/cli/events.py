@@ -106,7 +106,8 @@ def sentence(event: Event) -> str:
                 f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
             )
         case EventType.PHASE:
-            return f"{event.subtype}{_because(data, 'when')}{_fields(data)}"
+            why = f"{_because(data, 'when')} is false" if data.get("when") else ""
+            return f"{event.subtype}{why}{_fields(data)}"
         case _:
             return f"{event.type} {event.subtype}".replace("_", " ") + _because(data, "slug", "path")
 

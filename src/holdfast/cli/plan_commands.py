@@ -38,6 +38,7 @@ plan = noun(
 )
 plan_argument = click.argument("plan", metavar="PLAN")
 comment_option = click.option("-m", "--comment", default="", metavar="TEXT", help="Why; kept with the decision.")
+LONGEST_PATH = 8
 STATUSES = ("draft", "running", "waiting", "paused", "completed", "failed", "cancelled")
 
 
@@ -99,7 +100,8 @@ def show_preview(session: Session, preview: Preview) -> None:
         for task in (task for task in preview.tasks if task.phase_id == phase.id):
             after = ", ".join(keys[each] for each in task.depends_on if each in keys)
             say(out, f"   {safe(task.title)}" + (f"  after {after}" if after else ""))
-    path = " → ".join(keys[each] for each in preview.critical_path)
+    names = [keys[each] for each in preview.critical_path]
+    path = " → ".join(names if len(names) <= LONGEST_PATH else [*names[:3], "…", *names[-3:]])
     say(out, f"longest chain: {path}; about {preview.speed_up:.1f} times faster than one by one", style="dim")
     say(out, "nothing was stored (--dry-run)", style="dim")
 
@@ -243,9 +245,13 @@ def resume(session: Session, plan: str, wait: bool) -> int:
 @plan.verb("budget", example="holdfast plan budget P3 --max-seconds 7200")
 @plan_argument
 @click.option("--task", default="", metavar="TASK", help="The budget of this task of it, not of the whole plan.")
-@click.option("--max-seconds", type=click.FloatRange(min=0), help="Limit of its steps' time together, in seconds.")
-@click.option("--max-tokens", type=click.IntRange(min=0), help="Limit of the tokens that its agents use.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Limit of what its agents cost, in US dollars.")
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=0, min_open=True), help="Limit of its steps' time together, in seconds."
+)
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of the tokens that its agents use.")
+@click.option(
+    "--max-cost-usd", type=click.FloatRange(min=0, min_open=True), help="Limit of what its agents cost, in US dollars."
+)
 def budget(
     session: Session,
     plan: str,
@@ -257,7 +263,7 @@ def budget(
     """Set the budget of a plan or task anew.
 
     The limits that are not named are lifted. A plan that is paused since its budget was used up then goes on with
-    `holdfast resume`.
+    `holdfast resume`. `holdfast undo` takes it back.
     """
     from holdfast.app import plans, tasks
     from holdfast.domain.budget import Budget
@@ -283,14 +289,14 @@ def cancel(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
     """End a plan for good; what it made stays in its branch and checkpoints."""
     from holdfast.app import plans
     from holdfast.cli.consent import consents
-    from holdfast.cli.render import safe
+    from holdfast.cli.render import count, safe
     from holdfast.domain.transitions import TASK_ENDED
 
     with session.house() as house:
         view = plans.show(house, plans.find(house, plan))
         plans.may_cancel(house, view.plan.id)
         left = sum(task.status not in TASK_ENDED for task in view.tasks)
-        deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {left} unfinished tasks, for good"
+        deed = f"cancel P{view.plan.number} {safe(view.plan.title)} with {count(left, 'unfinished task')}, for good"
         if not consents(session, deed, yes=yes, dry_run=dry_run):
             return 0
         plans.cancel(house, view.plan.id)

@@ -190,8 +190,8 @@ def _to_resume(session: Session, house: House, reference: str, everything: bool)
     cut = execution.interrupted(house)
     for view in cut:
         name = f"P{view.plan.number} {safe(view.plan.title)}"
-        if view.plan.status is PlanStatus.WAITING and view.gates:
-            session.note(f"{name} waits for a person")
+        if view.plan.status is PlanStatus.WAITING:
+            session.note(f"{name} waits for a person" if view.gates else f"{name} waited for a person; going on")
             continue
         under_way = ", ".join(execution.cut_off(view)) or "between two tasks"
         session.note(f"{name} was interrupted: {under_way}; going on")

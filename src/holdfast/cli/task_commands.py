@@ -50,14 +50,15 @@ def show(session: Session, task: str) -> int:
 
     with session.house() as house:
         view = tasks.show(house, tasks.find(house, task))
+        folder = tasks.worktree(house, view)
     if session.json:
         session.document(view)
     else:
-        _show(session, view)
+        _show(session, view, folder)
     return 0
 
 
-def _show(session: Session, view: TaskView) -> None:
+def _show(session: Session, view: TaskView, folder: str) -> None:
     from holdfast.cli.chat import head_line
     from holdfast.cli.checkpoint_commands import checkpoints_table
     from holdfast.cli.render import cost, facts, safe, say, show, steps_table, tokens, word
@@ -82,6 +83,7 @@ def _show(session: Session, view: TaskView) -> None:
                 ("  attempt", f"{found.attempt} of {found.max_attempts}" if found.attempt else ""),
                 ("  timeout", timeout),
                 ("  branch", found.branch),
+                ("  worktree", folder if view.steps else ""),
                 ("  head", f"T{found.number}@{found.head_checkpoint}" if found.head_checkpoint else ""),
                 ("  messages", head_line(view.conversation)),
                 ("  tokens", tokens(used)),

@@ -62,8 +62,20 @@ def run_order(tasks: Sequence[Task]) -> tuple[Task, ...]:
     return (*ordered.values(), *left)
 
 
-def critical_path(tasks: Sequence[Task], seconds: Mapping[str, float]) -> tuple[str, ...]:
-    """Gives the ids of the chain of dependent tasks that takes longest; `seconds` by task id, 0 where unknown."""
+def critical_path(phases: Sequence[Phase], tasks: Sequence[Task], seconds: Mapping[str, float]) -> tuple[str, ...]:
+    """Gives the ids of the tasks that the plan's length consists of; `seconds` by task id, 0 where unknown.
+
+    Of a parallel phase these are the chain of dependent tasks that takes longest, of any other one all of them.
+    """
+    path: list[str] = []
+    for phase in sorted(phases, key=lambda each: each.position):
+        own = [task for task in tasks if task.phase_id == phase.id]
+        one_by_one = tuple(task.id for task in run_order(own))
+        path += _longest_chain(own, seconds) if phase.mode is PhaseMode.PARALLEL else one_by_one
+    return tuple(path)
+
+
+def _longest_chain(tasks: Sequence[Task], seconds: Mapping[str, float]) -> tuple[str, ...]:
     ordered = run_order(tasks)
     known = levels({task.id: task.depends_on for task in tasks})
     finish: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Edits of a plan that exists: what a changed plan file makes of its rows, what differs, and whether it may.
 
 A draft may change wholly. Once it was started, what has begun stays as it is and where it is; only phases and tasks
-that have not may change, come or go.
+that have not may change, come or go. A budget alone may change as long as the plan has not ended.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeVar
 
 from holdfast.domain import permissions
+from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
 from holdfast.domain.plan import GateName, Phase, Plan
 from holdfast.domain.planfile import PlanFile, to_domain
@@ -108,6 +109,14 @@ def revised(
 
 def _kept(old: Row | None, wanted: Row, fields: Sequence[str]) -> Row:
     return wanted if old is None else replace(old, **{name: getattr(wanted, name) for name in fields})
+
+
+def rebudgeted(now: Outline, budget: Budget, task_id: str | None) -> Outline:
+    """Gives the plan with another budget, its own (None) or that of one of its tasks."""
+    if task_id is None:
+        return replace(now, plan=replace(now.plan, budget=budget))
+    tasks = (replace(task, budget=budget) if task.id == task_id else task for task in now.tasks)
+    return replace(now, tasks=tuple(tasks))
 
 
 def _kept_phases(
@@ -243,7 +252,7 @@ def _objections(now: Outline, then: Outline, changed: Sequence[Change]) -> Itera
     if plan.status in _ENDED or plan.cancel_requested:
         yield f"{name} is {'being cancelled' if plan.cancel_requested else plan.status}: it cannot be edited"
         return
-    work = [each for each in changed if each.subject != "plan" or "phases" in each.after]
+    work = [each for each in changed if not _is_limit(each) and (each.subject != "plan" or "phases" in each.after)]
     if work and plan.stage not in _BEFORE_RESULT:
         yield f"{name} is at the stage {str(plan.stage).replace('_', ' ')}: its phases and tasks cannot change any more"
         return
@@ -288,7 +297,7 @@ def _task_objections(now: Outline, then: Outline, changed: Sequence[Change]) -> 
     statuses = {phase.id: phase.status for phase in now.phases}
     places = {task.id: task.phase_id for task in then.tasks}
     for change in changed:
-        if change.subject != "task":
+        if change.subject != "task" or _is_limit(change):
             continue
         task = tasks.get(change.id)
         if task is not None and task.status not in _NOT_BEGUN:
@@ -302,6 +311,11 @@ def _task_objections(now: Outline, then: Outline, changed: Sequence[Change]) -> 
         old, new = ([task.id for task in of.tasks_in(phase.id)] for of in (now, then))
         if _is_overtaken(begun, old, new):
             yield f"in the phase {phase.title!r} what has not started cannot go before a task that has"
+
+
+def _is_limit(change: Change) -> bool:
+    """Tells whether a change gives a task another budget and nothing else: that may be at any time."""
+    return change.subject == "task" and change.deed == "edited" and set(change.after) == {"budget"}
 
 
 def _is_overtaken(begun: set[str], old: Sequence[str], new: Sequence[str]) -> bool:

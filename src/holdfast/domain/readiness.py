@@ -325,7 +325,8 @@ def _why_stuck(phase: Phase, tasks: tuple[Task, ...], all_tasks: Sequence[Task])
     failed = [task for task in tasks if task.status is TaskStatus.FAILED]
     if failed:
         ids = tuple(task.id for task in failed)
-        pause = PausePlan(PauseReason.TASK_FAILED, f"{_names(failed)} failed in phase {phase.title!r}", ids)
+        names = ", ".join(f"T{task.number} {task.key}" if task.number else task.key for task in failed)
+        pause = PausePlan(PauseReason.TASK_FAILED, f"{names} failed in phase {phase.title!r}", ids)
         return (FailPhase(phase.id, ids), pause) if phase.status is PhaseStatus.RUNNING else (pause,)
     stuck = [task for task in tasks if task.status not in TASK_DONE]
     by_id = {task.id: task for task in all_tasks}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from holdfast import clock
-from holdfast.domain.edits import Change, Outline, changes, check, revised
+from holdfast.domain.budget import Budget
+from holdfast.domain.edits import Change, Outline, changes, check, rebudgeted, revised
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render
 from holdfast.domain.transitions import PLAN_EXECUTING
@@ -49,9 +50,13 @@ def decided(now: Outline, make: Make, base_commit: str = "") -> tuple[Edited, Ou
     """Gives what an edit makes of the plan, or raises what keeps it from being made; nothing is written."""
     file, renamed = make(now)
     then = revised(now, file, ids=clock.new_id, base_commit=base_commit, renamed=renamed)
+    return _compared(now, then), then
+
+
+def _compared(now: Outline, then: Outline) -> Edited:
     found = changes(now, then)
     check(now, then, found)
-    return Edited(then.plan, found, rendered(now), rendered(then), None), then
+    return Edited(then.plan, found, rendered(now), rendered(then), None)
 
 
 def write(
@@ -74,6 +79,34 @@ def write(
     edited, then = decided(now, make, base_commit)
     if not edited.changes and not always:
         return edited
+    return _written(connection, now, then, edited, kind, told, actor, wake)
+
+
+def write_budget(
+    connection: Connection, plan: Plan, budget: Budget, task_id: str | None, *, actor: str, wake: Wake
+) -> Edited:
+    """Gives a plan, which the caller holds locked, or a task of it another budget, as an edit like any other.
+
+    The plan is not read anew by the rules of a file: a limit must be lifted whatever else is wrong.
+    """
+    now = edits.outline(connection, plan)
+    then = rebudgeted(now, budget, task_id)
+    edited = _compared(now, then)
+    if not edited.changes:
+        return edited
+    return _written(connection, now, then, edited, "edit", {"by": "plan budget"}, actor, wake)
+
+
+def _written(
+    connection: Connection,
+    now: Outline,
+    then: Outline,
+    edited: Edited,
+    kind: str,
+    told: Mapping[str, object],
+    actor: str,
+    wake: Wake,
+) -> Edited:
     plan = edits.apply(connection, now, then, edited.changes, actor=actor)
     found = [asdict(change) for change in edited.changes]
     content = {**told, "before": edited.before, "after": edited.after, "changes": found}

@@ -13,6 +13,7 @@ from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine import confine, restoring
 from holdfast.engine.driving import start_driver
 from holdfast.engine.queues import plan_workflow_id, task_workflow_id
+from holdfast.engine.requests import withdraw_orphans
 from holdfast.engine.runtime import LOG, Runtime
 from holdfast.errors import UserError
 from holdfast.failpoints import failpoint
@@ -20,10 +21,11 @@ from holdfast.store import locks, operations, plans, steps, tasks, workers
 
 
 def recover(runtime: Runtime) -> None:
-    """Does both; safe to do at any time and any number of times."""
+    """Does both, and ends what was begun and left; safe to do at any time and any number of times."""
     finish_restorations(runtime)
     take_over(runtime)
     reconcile(runtime)
+    withdraw_orphans(runtime)
 
 
 def finish_restorations(runtime: Runtime) -> None:

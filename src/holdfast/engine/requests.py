@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.transitions import TaskStatus
 from holdfast.engine.runtime import Runtime, attempted, in_thread, persistent
 from holdfast.engine.work import add_checkpoint, keep_ignored, load, task_checkpoint
 from holdfast.errors import IllegalState
@@ -28,6 +29,16 @@ def begin_requests(runtime: Runtime, begun: set[str]) -> None:
         if operation.kind == CHECKPOINT and execution is not None and operation.id not in begun:
             begun.add(operation.id)
             asyncio.run_coroutine_threadsafe(answer(runtime, operation.id), execution.loop)
+
+
+def withdraw_orphans(runtime: Runtime) -> None:
+    """Ends what was asked about tasks that do not run any more; the command that asked does it too, if it lives."""
+    with runtime.database.read() as connection:
+        asked = [each for each in operations.open_ones(connection) if each.kind == CHECKPOINT]
+        of = {each.id: tasks.get(connection, each.task_id or "") for each in asked}
+    for operation_id, task in of.items():
+        if task.status is not TaskStatus.RUNNING:
+            refuse(runtime, operation_id, f"T{task.number} is {task.status} by now")
 
 
 async def answer(runtime: Runtime, operation_id: str) -> None:

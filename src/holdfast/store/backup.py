@@ -71,7 +71,7 @@ def restore(url: str, source: Path, *, data: Path) -> Path | None:
     Holdfast. A kill leaves the old content or the new one.
     """
     if not source.is_file():
-        raise UsageError(f"no backup {source}")
+        raise UsageError(f"there is no backup {source}", hint="name an existing file; automatic ones are in backups/")
     with told(source), source.open("rb") as file:
         is_sqlite_file = file.read(16) == _SQLITE_MAGIC
     if not is_sqlite_file:
@@ -156,7 +156,9 @@ def _refuse_unfit(source: Path) -> None:
     if verdict != "ok":
         raise Corruption(f"the backup {source} is damaged: {verdict}", hint="use another one")
     if revision is None:
-        raise UsageError(f"{source} is a SQLite file, but not a backup of Holdfast's")
+        raise UsageError(
+            f"{source} is a SQLite file, but not a backup of Holdfast's", hint="name a file of holdfast db backup"
+        )
     if revision > HEAD:
         raise IllegalState(
             f"the backup {source} was made by a newer Holdfast (schema {revision}, this one knows {HEAD})",

@@ -78,7 +78,7 @@ def _rows(source: Path) -> Iterator[tuple[Table, dict[str, Any]]]:
     lines = _read(source)
     first = next(lines, None)
     if first is None or first.get("format") != _FORMAT:
-        raise UsageError(f"{source} is not a backup of Holdfast's")
+        raise UsageError(f"{source} is not a backup of Holdfast's", hint="name a file of holdfast db backup")
     if first.get("schema") != HEAD:
         raise IllegalState(
             f"{source} has schema {first.get('schema')}, this Holdfast has {HEAD}",

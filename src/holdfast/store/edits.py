@@ -55,11 +55,15 @@ def _apply_tasks(
     added = [task for task in then.tasks if task.id not in kept]
     tasks.add(connection, added, [told[task.id] for task in added], actor=actor)
     for task in then.tasks:
-        if task.id in kept and task.id in told:
-            approvals.cancel_open(connection, plan_id=now.plan.id, task_id=task.id, actor=actor)
-            old = kept[task.id]
-            needs = task.depends_on if task.depends_on != old.depends_on else None
-            tasks.edit(connection, old, told[task.id], actor=actor, depends_on=needs, **_differing(old, task))
+        if task.id not in kept or task.id not in told:
+            continue
+        old = kept[task.id]
+        columns, needs = _differing(old, task), task.depends_on if task.depends_on != old.depends_on else None
+        if columns and columns.keys() <= tasks.LIMITS and needs is None:
+            tasks.limit(connection, old, told[task.id], actor=actor, **columns)
+            continue
+        approvals.cancel_open(connection, plan_id=now.plan.id, task_id=task.id, actor=actor)
+        tasks.edit(connection, old, told[task.id], actor=actor, depends_on=needs, **columns)
     for task in gone:
         tasks.remove(connection, task, told[task.id], actor=actor)
 

@@ -33,7 +33,7 @@ class Page(Generic[Item]):
 def limited(limit: int) -> int:
     """Gives `limit` back, or raises `UsageError` if it is not between 1 and 1000."""
     if not 1 <= limit <= MAX_LIMIT:
-        raise UsageError(f"a page has 1 to {MAX_LIMIT} items, not {limit}")
+        raise UsageError(f"a page has 1 to {MAX_LIMIT} items, not {limit}", hint="go on with the next cursor")
     return limit
 
 

@@ -18,6 +18,7 @@ from holdfast.store.tables import projects, steps, tasks
 
 _TIMES = ("started_at", "ended_at")
 _NAMES = tuple(field.name for field in fields(Step))
+_HINT = "give the lines as `holdfast step export` wrote them, all of them and in their order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,18 @@ def _values(line: str, number: int) -> dict[str, Any]:
     try:
         parsed = json.loads(line)
     except ValueError as error:
-        raise UsageError(f"line {number} is not JSON: {error}") from error
+        raise UsageError(f"line {number} is not JSON: {error}", hint=_HINT) from error
     if not isinstance(parsed, Mapping):
-        raise UsageError(f"line {number} is not a step: a JSON object is expected")
+        raise UsageError(f"line {number} is not a step: a JSON object is expected", hint=_HINT)
     values = dict(cast("Mapping[str, Any]", parsed))
     wrong = sorted(set(_NAMES) ^ set(values))
     if wrong:
-        raise UsageError(f"line {number} is not a step: missing or unknown {', '.join(wrong)}")
+        raise UsageError(f"line {number} is not a step: missing or unknown {', '.join(wrong)}", hint=_HINT)
     for name in _TIMES:
         values[name] = _time(values[name], f"line {number}: {name}")
     for name, kind in _KINDS.items():
         if not isinstance(values[name], kind) or (kind is int and isinstance(values[name], bool)):
-            raise UsageError(f"line {number}: {name} is not a {kind.__name__}: {values[name]!r}")
+            raise UsageError(f"line {number}: {name} is not a {kind.__name__}: {values[name]!r}", hint=_HINT)
     return values
 
 
@@ -86,9 +87,9 @@ def _time(value: object, place: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError as error:
-        raise UsageError(f"{place} is not a time: {value!r}") from error
+        raise UsageError(f"{place} is not a time: {value!r}", hint=_HINT) from error
     if moment.tzinfo is None:
-        raise UsageError(f"{place} has no time zone: {value!r}")
+        raise UsageError(f"{place} has no time zone: {value!r}", hint=_HINT)
     return moment
 
 
@@ -127,4 +128,4 @@ def _refuse_misfit(connection: Connection, values: Mapping[str, Any], line: int)
             raise UsageError(f"line {line}: {what} is another step here", hint="a stored step is never overwritten")
     parent = values["parent_step_id"]
     if parent and connection.execute(select(steps.c.id).where(steps.c.id == parent)).one_or_none() is None:
-        raise UsageError(f"line {line}: the parent {parent} of step {values['number']} is missing")
+        raise UsageError(f"line {line}: the parent {parent} of step {values['number']} is missing", hint=_HINT)

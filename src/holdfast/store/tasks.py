@@ -28,6 +28,7 @@ _EDITS = frozenset(
     "phase_id position key title instructions executor command agent max_attempts timeout_seconds verify "  # noqa: SIM905
     "retryable max_seconds max_tokens max_cost_usd permissions".split()
 )
+LIMITS = frozenset({"max_seconds", "max_tokens", "max_cost_usd"})
 
 
 def insert_all(connection: Connection, new: Sequence[Task]) -> tuple[Task, ...]:
@@ -249,6 +250,13 @@ def edit(
     if edited.status is TaskStatus.AWAITING_APPROVAL:
         edited = set_status(connection, edited, TaskStatus.PENDING, actor=actor)
     return edited
+
+
+def limit(connection: Connection, task: Task, told: Mapping[str, object], *, actor: str, **columns: object) -> Task:
+    """Gives a task other `LIMITS`, whether it has started or not, and whatever was decided about it."""
+    limited = set_fields(connection, task.id, claim=None, **columns)
+    _tell(connection, limited, "edited", actor, {"key": limited.key, **told})
+    return limited
 
 
 def remove(connection: Connection, task: Task, told: Mapping[str, object], *, actor: str) -> None:

@@ -219,8 +219,13 @@ def _readable(file: dict[str, object]) -> dict[str, object]:
 def _unified(file: FileDiff) -> Iterator[str]:
     old, new = _shown(file.old_path or file.path), _shown(file.path)
     yield f"diff --git a/{old} b/{new}"
-    if file.old_mode != file.new_mode:
-        yield f"mode {file.old_mode or 'none'} -> {file.new_mode or 'none'}"
+    if file.old_mode is None:
+        yield f"new file mode {file.new_mode}"
+    elif file.new_mode is None:
+        yield f"deleted file mode {file.old_mode}"
+    elif file.old_mode != file.new_mode:
+        yield f"old mode {file.old_mode}"
+        yield f"new mode {file.new_mode}"
     if file.old_path:
         yield f"rename from {old}"
         yield f"rename to {new}"
