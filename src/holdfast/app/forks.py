@@ -23,7 +23,7 @@ from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Phase, Plan, Project
+from holdfast.domain.plan import Phase, Plan, Project, refuse_deleted
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.words import slug
@@ -135,6 +135,7 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
     """
     wanted = wanted or Wanted()
     view = task_verbs.show(house, task_id)
+    refuse_deleted(view.plan)
     plan_verbs.refuse_foreign(house, view.project)
     plan, phase, task = rows_of(view, point, wanted)
     plan_verbs.refuse_missing_agents(house, view.project, (task,))

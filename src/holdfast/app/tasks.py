@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from holdfast import clock
+from holdfast.app.standing import record, standing
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
@@ -35,6 +36,7 @@ from holdfast.store import (
 from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 
 ANSWER_LOOK_SECONDS = 0.1
+RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +88,20 @@ def _view(connection: Connection, task_id: str) -> TaskView:
 
 
 def retry(house: House, task_id: str) -> Task:
-    """Lets a failed task be tried again with all its attempts; its plan goes on at `resume`."""
-    return _reopen(house, task_id, TaskStatus.PENDING)
+    """Lets a failed task be tried again with all its attempts; its plan goes on at `resume`. `undo` takes it back."""
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
+        before = standing(connection, task_id)
+        changed = reopen(house, connection, plan, task_id, TaskStatus.PENDING)
+        record(connection, before, kind=RETRY, actor=house.actor, told={"task": changed.key})
+    return changed
 
 
 def skip(house: House, task_id: str) -> Task:
     """Leaves a task out; what depends on it may run."""
-    return _reopen(house, task_id, TaskStatus.SKIPPED)
-
-
-def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
-        return reopen(house, connection, plan, task_id, target)
+        return reopen(house, connection, plan, task_id, TaskStatus.SKIPPED)
 
 
 def reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
