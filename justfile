@@ -31,6 +31,7 @@ bench:
     uv run python bench/resume.py
     uv run python bench/checkpoint.py
     uv run python bench/rewind.py
+    uv run python bench/fork.py
     uv run python bench/sandbox.py
     uv run python bench/messages.py
     uv run python bench/turn.py

@@ -175,7 +175,9 @@ class Settings:
     diff_max_files: int = _setting(2000, "Files that one diff shows.", least=1)
     diff_max_lines: int = _setting(20000, "Lines that one diff shows.", least=1)
     keep_days: int = _setting(
-        30, "Days that `holdfast gc` keeps what nobody needs any more; nothing goes by itself.", least=0
+        30,
+        "Days that `holdfast gc` keeps what nobody needs any more and plans in the trash; nothing goes by itself.",
+        least=0,
     )
     plan_file_max_bytes: int = _setting(4 << 20, "Largest plan file that is read.", least=1024)
 

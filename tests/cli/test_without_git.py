@@ -82,7 +82,7 @@ def test_a_plan_runs_on_a_snapshot_and_its_result_is_put_into_the_folder(plain: 
     assert files(plain.repository) == before
     again = plain("plan", "merge", "P1", "--back", "--yes")
     assert (again.code, "holdfast plan merge" in again.err) == (3, True)
-    assert plain("plan", "merge", "P1", "--yes").code == 0
+    assert plain("undo", "--yes").out == "undone: O2, merge_back plan P1 files 5 (O3)\n"
     assert files(plain.repository) == after
     assert plain("db", "check").code == 0
 

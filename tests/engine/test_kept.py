@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.engine.conftest import Bench
 
-from holdfast.app import projects, tasks
+from holdfast.app import forks, plans, projects, tasks
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.engine.kept import restore_kept, verify_kept
 from holdfast.engine.workspace import Place
 from holdfast.errors import Corruption
 from holdfast.store import blobs
 
+ONE = "{title: one, run: 'echo 1 > old.secret'}"
 PLAN = """
 title: Keys
 phases:
@@ -77,3 +78,22 @@ def test_a_damaged_blob_is_named_before_a_rewind_begins(bench: Bench) -> None:
     blobs.path_of(house.places.blobs, digest).write_bytes(b"rotten")
     with pytest.raises(Corruption, match=digest):
         verify_kept(house.database, house.places.blobs, one)
+
+
+def test_a_fork_begins_with_the_files_that_its_checkpoint_keeps(bench: Bench) -> None:
+    house = bench.house
+    projects.init(house, bench.repository, include_ignored=["*.secret"])
+    task = "{title: two, run: 'cat old.secret >> seen; echo 2 > old.secret'}"
+    view = bench.run(f"{PLAN.splitlines()[1]}\nphases: [{{title: a, tasks: [{ONE}, {task}]}}]")
+    two = view.tasks[1].id
+    made = forks.fork(house, two, forks.point_at(house, two, "1"))
+    plans.execute(house, made.plan_id)
+    with bench.working() as worker:
+        forked = bench.until(worker, made.plan_id)
+    assert forked.plan.status == "completed", forked.tasks[0].error
+    assert bench.files(forked.tasks[0].branch)["seen"] == "1\n"
+    with house.database.read() as connection:
+        digest = blobs.attached(connection, newest(bench, two).id)[0].blob.digest
+    blobs.path_of(house.places.blobs, digest).write_bytes(b"rotten")
+    with pytest.raises(Corruption, match=digest):
+        forks.fork(house, two, forks.point_at(house, two, "latest"))

@@ -8,12 +8,12 @@ from enum import StrEnum
 from holdfast.app import rewinds
 from holdfast.app import tasks as task_verbs
 from holdfast.app.checkpoints import label_of, owner_of
-from holdfast.app.rewinds import How
+from holdfast.app.rewinds import CONTINUE, How
+from holdfast.app.standing import record, standing
 from holdfast.app.targets import find_checkpoint
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.conversation import Conversation
-from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.domain.readiness import BUSY
 from holdfast.domain.task import Executor, Task
@@ -27,9 +27,9 @@ from holdfast.domain.transitions import (
     TaskStatus,
 )
 from holdfast.engine import restoring
+from holdfast.engine.restoring import Continued
 from holdfast.errors import IllegalState, UsageError
-from holdfast.failpoints import failpoint
-from holdfast.store import Connection, checkpoints, conversations, events, plans, tasks
+from holdfast.store import Connection, checkpoints, conversations, plans, tasks
 
 _IMPLEMENTED = frozenset(
     {PlanStage.IMPLEMENTATION_AWAITING_APPROVAL, PlanStage.REVIEWING, PlanStage.VERIFYING, PlanStage.COMPLETED}
@@ -51,35 +51,28 @@ def continue_task(
 ) -> Task:
     """Makes a task ready to run again, with `context` told to its agent; its plan goes on at `resume`.
 
-    Raises `IllegalState` while it runs, and for what is to go back, or was completed, while its plan does. Cut off
-    between going back and the rest, it is done by doing it again.
+    Raises `IllegalState` while it runs, and for what is to go back, or was completed, while its plan does. It is one
+    deed, which `undo` takes back: what goes back with it, and that it is ready, are written in one transaction.
     """
     target = target_of(house, task_id, mode, at=at, context=context)
     if target is not None:
-        rewinds.rewind_task(house, task_id, target, how or How())
-        failpoint("app.continue.went_back")
+        rewinds.rewind_task(house, task_id, target, how, continued=Continued(mode, context))
+        with house.database.read() as connection:
+            return tasks.get(connection, task_id)
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
         restoring.refuse_restoring(connection, plan)
         task = tasks.get(connection, task_id)
         refuse_continuing(plan, task)
+        before = standing(connection, task_id)
         if task.status in _ENDED:
             open_plan(connection, house.actor, plan, task)
             task = task_verbs.reopen(house, connection, plan, task_id, TaskStatus.PENDING)
         of = Conversation(plan.id, task_id)
         head = conversations.head(connection, of)
         conversations.put(connection, of, head, head.message_id, context)
-        events.add(
-            connection,
-            EventType.TASK,
-            "continued",
-            house.actor,
-            project_id=plan.project_id,
-            plan_id=plan.id,
-            phase_id=task.phase_id,
-            task_id=task_id,
-            data={"mode": mode, "context": context, "message": head.message_id},
-        )
+        record(connection, before, kind=CONTINUE, actor=house.actor, told={"task": task.key, "mode": mode})
+        restoring.tell_continued(connection, plan, task, Continued(mode, context), head.message_id, actor=house.actor)
     return task
 
 

@@ -23,10 +23,11 @@ from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Phase, Plan, Project
+from holdfast.domain.plan import Phase, Plan, Project, refuse_deleted
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.words import slug
+from holdfast.engine.kept import like, verify_kept
 from holdfast.engine.workspace import make_checkpoint
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.failpoints import failpoint
@@ -129,14 +130,17 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
     """Makes the fork and gives its task, which has not begun; `plans.execute` of its plan begins it.
 
     All its rows are one transaction, and what git holds of it is there before: a kill leaves no fork or a whole one.
-    Raises `UsageError` for what an original cannot be forked to, `Unavailable` for a missing agent.
+    Raises `UsageError` for what an original cannot be forked to, `Unavailable` for a missing agent, and `Corruption` if
+    an ignored file that the checkpoint keeps is damaged.
     """
     wanted = wanted or Wanted()
     view = task_verbs.show(house, task_id)
+    refuse_deleted(view.plan)
     plan_verbs.refuse_foreign(house, view.project)
     plan, phase, task = rows_of(view, point, wanted)
     plan_verbs.refuse_missing_agents(house, view.project, (task,))
     vault = house.workspaces.vault(view.project)
+    verify_kept(house.database, house.places.blobs, point.checkpoint)
     if wanted.branch:
         check_branch(wanted.branch)
         if vault.head(wanted.branch) is not None:
@@ -156,6 +160,7 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
         head_commit=point.checkpoint.commit,
         state=point.checkpoint.state,
     )
+    first = like(first, point.checkpoint)
     failpoint("app.fork.kept")
     with house.database.transaction() as connection:
         plan, _, (task,) = plans.add(connection, plan, [phase], [task], actor=house.actor)

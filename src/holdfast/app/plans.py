@@ -26,9 +26,12 @@ from holdfast.engine.ending import cancel_open
 from holdfast.engine.inquiries import keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.failpoints import failpoint
-from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps
+from holdfast.store import Connection, Metric, Page, approvals, iterations, metrics, operations, plans, steps
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff
+
+# The key of an intent under which it stands what a merge wrote into a folder without git, or took back there.
+MERGE = "merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +309,11 @@ def show(house: House, plan_id: str) -> PlanView:
         )
 
 
-def find(house: House, reference: str) -> str:
-    """Gives the id of the plan that `reference` names; without one, of the newest plan."""
+def find(house: House, reference: str, *, deleted: bool = False) -> str:
+    """Gives the id of the plan that `reference` names, also in the trash if `deleted`; without one, of the newest."""
     with house.database.read() as connection:
         if reference:
-            return plans.find(connection, reference)
+            return plans.find(connection, reference, deleted=deleted)
         newest = plans.list_(connection, limit=1).items
     if not newest:
         raise UsageError("there is no plan yet", hint="run one: holdfast run plan.yaml")
@@ -377,11 +380,14 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
     return name
 
 
-def merge_files(house: House, plan_id: str, *, back: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+def merge_files(
+    house: House, plan_id: str, *, back: bool = False, dry_run: bool = False, undoing: tuple[str, str] | None = None
+) -> tuple[str, ...]:
     """Writes what a plan changed into the project's folder, which has no git; gives the paths, also for `dry_run`.
 
     With `back` it takes all that it has so written back. A snapshot of the folder is kept first. Raises `IllegalState`,
-    and writes nothing, if one of those files was changed by hand meanwhile.
+    and writes nothing, if one of those files was changed by hand meanwhile. `undoing` are the kind and the name of the
+    deed that it takes back.
     """
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
@@ -402,4 +408,17 @@ def merge_files(house: House, plan_id: str, *, back: bool = False, dry_run: bool
         with house.database.transaction() as connection:
             told = {"files": len(changed), "folder": project.path, "commit": head}
             plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, told)
+            if changed:
+                kind, undoes = undoing or ("merge_back" if back else "merge", "")
+                _record_merge(connection, house.actor, plan, {"back": back, "commit": head}, kind, undoes, len(changed))
     return changed
+
+
+def _record_merge(
+    connection: Connection, actor: str, plan: Plan, merged: Mapping[str, object], kind: str, undoes: str, files: int
+) -> None:
+    begun = operations.begin(
+        connection, id=clock.new_id(), kind=kind, actor=actor, intent={MERGE: merged}, plan_id=plan.id
+    )
+    told = {"plan": f"P{plan.number}", "files": files}
+    operations.finish(connection, begun.id, outcome=told | ({"undoes": undoes} if undoes else {}))

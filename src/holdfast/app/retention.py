@@ -11,7 +11,7 @@ from holdfast.domain.plan import Project
 from holdfast.engine.retention import Sweep, Tally
 from holdfast.store import projects
 
-KINDS = ("checkpoints", "refs", "objects", "blobs", "worktrees", "homes", "runs")
+KINDS = ("plans", "checkpoints", "refs", "objects", "blobs", "worktrees", "homes", "runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def gc(
     """Takes away what nobody needs any more and was so before `before` (default: `keep_days` ago).
 
     Kept is what a head, an active step, a fork, a name, an operation that may still be finished or undone, or a plan
-    that runs needs. A project that another process has open is left alone; so are then the blobs, which all share.
+    that runs needs. Plans that were deleted before then go from the trash. A project that another process has open is
+    left alone; so are then the blobs, which all share.
     """
     house.let_go()
     since = before or clock.now() - timedelta(days=house.settings.keep_days)

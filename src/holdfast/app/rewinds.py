@@ -23,6 +23,7 @@ from holdfast.domain.restore import (
     cut_at,
     cut_at_step,
     decide,
+    going_on,
     merged,
     own_branch,
     own_worktree,
@@ -30,7 +31,7 @@ from holdfast.domain.restore import (
 from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.engine import inquiries, restoring
-from holdfast.engine.restoring import Intent
+from holdfast.engine.restoring import Continued, Intent
 from holdfast.engine.workspace import AUTHOR
 from holdfast.errors import IllegalState, UsageError
 from holdfast.store import (
@@ -52,6 +53,7 @@ ROLLBACK = "rollback"
 STEP_ROLLBACK = "step_rollback"
 # So much of what a person adds is told where the operation is listed.
 TOLD_CHARACTERS = 80
+CONTINUE = "continue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,20 @@ class Decided:
 # -- verbs -------------------------------------------------------------------------------------------------------------
 
 
-def rewind_task(house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None) -> Operation:
+def rewind_task(
+    house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None, *, continued: Continued | None = None
+) -> Operation:
     """Puts a task back to one of its checkpoints: files, branch, conversation and state; gives the operation, ended.
 
-    On a branch that tasks share, what came after the checkpoint goes back with it. Raises `IllegalState` while the plan
-    runs, or if somebody else was quicker.
+    On a branch that tasks share, what came after the checkpoint goes back with it. With `continued` it is ready to run
+    again then. Raises `IllegalState` while the plan runs, or if somebody else was quicker.
     """
-    return _carry_out(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How()))
+
+    def deciding(connection: Connection) -> Decided:
+        decided = _rewind(house, connection, task_id, checkpoint, how or How())
+        return decided if continued is None else _going_on(decided, continued)
+
+    return _carry_out(house, deciding)
 
 
 def rollback_plan(
@@ -221,6 +230,14 @@ def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Chec
     told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "was": task.head_checkpoint}
     cut = cut_at(seen, checkpoint, branch)
     return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
+
+
+def _going_on(decided: Decided, continued: Continued) -> Decided:
+    assert decided.task is not None
+    restoration = going_on(decided.seen, decided.intent.restoration, decided.task, continued.context)
+    told = {**(decided.intent.told or {}), "mode": continued.mode}
+    intent = replace(decided.intent, restoration=restoration, told=told, continued=continued)
+    return replace(decided, kind=CONTINUE, intent=intent)
 
 
 def _refuse_unborn(seen: Picture, task: Task, branch: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast import clock
+from holdfast.app.standing import record, standing
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
@@ -37,6 +38,7 @@ from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 
 ANSWER_LOOK_SECONDS = 0.1
 _CAN_BE_LEFT_OUT = frozenset(source for source, targets in TASK.items() if TaskStatus.SKIPPED in targets)
+RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +98,28 @@ def worktree(house: House, view: TaskView) -> str:
 def retry(house: House, task_id: str) -> Task:
     """Lets a failed task be tried again with all its attempts, or one that was left out be done after all.
 
-    Its plan goes on at `resume`. Raises `IllegalState` for any other task: what is completed is gone back to.
+    Its plan goes on at `resume`, and `undo` takes it back. Raises `IllegalState` for any other task: what is completed
+    is gone back to.
     """
-    return _reopen(house, task_id, TaskStatus.PENDING)
+    with house.database.transaction() as connection:
+        plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
+        before = standing(connection, task_id)
+        changed = _reopen(house, connection, plan, task_id, TaskStatus.PENDING)
+        record(connection, before, kind=RETRY, actor=house.actor, told={"task": changed.key})
+    return changed
 
 
 def skip(house: House, task_id: str) -> Task:
     """Leaves a task out that has failed, was stopped or has not begun; what depends on it may run."""
-    return _reopen(house, task_id, TaskStatus.SKIPPED)
-
-
-def _reopen(house: House, task_id: str, target: TaskStatus) -> Task:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
-        task = tasks.get(connection, task_id)
-        _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)
-        return reopen(house, connection, plan, task_id, target)
+        return _reopen(house, connection, plan, task_id, TaskStatus.SKIPPED)
+
+
+def _reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
+    task = tasks.get(connection, task_id)
+    _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)
+    return reopen(house, connection, plan, task_id, target)
 
 
 def _refuse_reopening(plan: Plan, phase: Phase, task: Task, target: TaskStatus) -> None:

@@ -1,17 +1,23 @@
-"""Undo and redo: takes back what was moved, restored or edited last, or any one deed that still can be.
+"""Undo and redo: takes back what was moved, restored, forked, deleted or edited last, or any one deed that can be.
 
-A deed is an operation that went back with something, or an iteration that edited a plan. What takes a deed back is a
-deed itself, so taking that back again is to redo the first. Nothing remembers what is in effect: it follows from who
-took back what.
+A deed is an operation that went back with something, let it go on, forked it or moved it into the trash or out of it,
+or an iteration that edited a plan. What takes a deed back is a deed itself, so taking that back again is to redo the
+first. Nothing remembers what is in effect: it follows from who took back what.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 from holdfast import clock
-from holdfast.app import planning
+from holdfast.app import planning, trash
+from holdfast.app import plans as plan_verbs
+from holdfast.app.forks import FORK
+from holdfast.app.plans import MERGE
+from holdfast.app.trash import Moving, moving_of
 from holdfast.app.wire import House
 from holdfast.domain.restore import Preserve, Restoration, turned_round
 from holdfast.engine import restoring
@@ -50,14 +56,26 @@ def deeds(house: House, *, plan_id: str | None = None) -> tuple[Deed, ...]:
 def _deeds(connection: Connection, plan_id: str | None) -> tuple[Deed, ...]:
     done = operations.list_(connection, plan_id=plan_id, limit=LOOKED_THROUGH).items
     edited = iterations.recent(connection, LOOKED_THROUGH)
-    numbers = {each.id: each.number for each in plans.list_(connection, limit=LOOKED_THROUGH).items}
-    found = [_of_operation(each) for each in done if each.status is OperationStatus.DONE and RESTORATION in each.intent]
+    numbers = {each.id: each.number for each in plans.list_(connection, limit=LOOKED_THROUGH, deleted=None).items}
+    found = [_of_operation(each) for each in done if each.status is OperationStatus.DONE and _is_deed(each)]
     found += [
         _of_iteration(each, numbers[each.plan_id])
         for each in edited
         if "after" in each.content and each.plan_id in numbers and plan_id in (None, each.plan_id)
     ]
     return _with_effect(sorted(found, key=lambda deed: deed.at, reverse=True))
+
+
+def _is_deed(done: Operation) -> bool:
+    return RESTORATION in done.intent or MERGE in done.intent or _trashing(done) is not None
+
+
+def _trashing(done: Operation) -> Moving | None:
+    """Gives what takes a deed back that has to do with the trash; None for another. A fork goes there unless it ran."""
+    if done.kind == FORK:
+        return Moving(str(done.intent["fork_plan"]), into=True, unbegun=True)
+    moved = moving_of(done)
+    return moved.turned_round() if moved else None
 
 
 def _of_operation(done: Operation) -> Deed:
@@ -134,9 +152,45 @@ def undone(house: House, *, plan_id: str | None = None) -> Deed:
 def _take_back(house: House, deed: Deed) -> Deed:
     if "#" in deed.name:
         planning.revert(house, deed.plan_id, int(deed.name.partition("#")[2]))
+        return deeds(house, plan_id=deed.plan_id)[0]
+    with house.database.read() as connection:
+        done = operations.find(connection, deed.name)
+    trashing = _trashing(done)
+    if trashing is not None:
+        _move(house, trashing, done, deed)
+    elif MERGE in done.intent:
+        _merge(house, done, deed)
     else:
         restoring.finish(house, _begin(house, deed).id)
     return deeds(house, plan_id=deed.plan_id)[0]
+
+
+def _merge(house: House, done: Operation, deed: Deed) -> None:
+    """Takes the files back that were written into a folder without git, or writes those again that were taken back."""
+    merged = cast("Mapping[str, object]", done.intent[MERGE])
+    with house.database.read() as connection:
+        plan = plans.get(connection, deed.plan_id)
+        project = projects.get(connection, plan.project_id)
+    if house.workspaces.vault(project).head(plan.branch) != merged["commit"]:
+        raise _gone_on(plan.branch)
+    kind = REDO if done.kind == UNDO else UNDO
+    changed = plan_verbs.merge_files(house, plan.id, back=not merged["back"], undoing=(kind, deed.name))
+    if not changed:
+        raise IllegalState(f"the files of {project.path} are so already", code="changed_meanwhile")
+
+
+def _move(house: House, moving: Moving, done: Operation, deed: Deed) -> None:
+    kind = REDO if done.kind == UNDO else UNDO
+    with house.database.transaction() as connection:
+        trash.move(
+            connection,
+            moving,
+            kind=kind,
+            actor=house.actor,
+            plan_id=deed.plan_id,
+            task_id=done.task_id,
+            undoes=deed.name,
+        )
 
 
 def _begin(house: House, deed: Deed) -> Operation:
@@ -164,11 +218,15 @@ def _refuse_moved_on(house: House, connection: Connection, back: Restoration, pr
     vault = house.workspaces.vault(projects.get(connection, project_id))
     for move in back.branches:
         if vault.head(move.branch) != move.before:
-            raise IllegalState(
-                f"{move.branch} has gone on since then",
-                hint="go back to before that first: holdfast steps, holdfast step rollback",
-                code="changed_meanwhile",
-            )
+            raise _gone_on(move.branch)
+
+
+def _gone_on(branch: str) -> IllegalState:
+    return IllegalState(
+        f"{branch} has gone on since then",
+        hint="go back to before that first: holdfast steps, holdfast step rollback",
+        code="changed_meanwhile",
+    )
 
 
 def _refuse_forgotten(house: House, connection: Connection, back: Restoration, project_id: str) -> None:

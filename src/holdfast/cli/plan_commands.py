@@ -303,6 +303,32 @@ def cancel(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
         return _requested(session, house, view.plan.id, "is cancelled as soon as what runs has been stopped")
 
 
+@plan.verb("delete", example="holdfast plan delete P3 --dry-run")
+@plan_argument
+@yes_option
+@dry_run_option
+def delete(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
+    """Put a plan that is a draft or is over into the trash; `holdfast undo` brings it back."""
+    from holdfast.app import plans, trash
+    from holdfast.cli.consent import consents
+    from holdfast.cli.render import safe
+
+    with session.house() as house:
+        plan_id = plans.find(house, plan, deleted=True)
+        trash.may_delete(house, plan_id)
+        view = plans.show(house, plan_id)
+        deed = f"put P{view.plan.number} {safe(view.plan.title)} into the trash"
+        if not consents(session, deed, yes=yes, dry_run=dry_run):
+            return 0
+        done = trash.delete(house, plan_id)
+    if session.json:
+        session.document({"operation": f"O{done.number}", **done.outcome})
+    else:
+        session.out.print(f"P{view.plan.number} is in the trash (O{done.number})")
+        session.note(f"bring it back: holdfast undo O{done.number}")
+    return 0
+
+
 def _requested(session: Session, house: House, plan_id: str, later: str) -> int:
     """Carries a request out at once where no worker would, and tells how the plan stands then."""
     from holdfast.app import execution, plans

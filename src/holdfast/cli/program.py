@@ -33,9 +33,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
         f"{_AT}stats_commands",
         "Sum up plans, tasks and steps: how they went, how long they took, what they used.",
     ),
-    "undo": (f"{_AT}rewind_commands", "Take back the last rewind, rollback or edit."),
+    "undo": (
+        f"{_AT}rewind_commands",
+        "Take back the last rewind, rollback, fork, retry, continuation, deletion or edit.",
+    ),
     "redo": (f"{_AT}rewind_commands", "Put again what was undone last."),
     "operations": (f"{_AT}rewind_commands", "List what can be undone, newest first."),
+    "trash": (f"{_AT}trash_commands", "The trash: plans that were deleted, and may come back."),
     "log": (f"{_AT}timeline_commands", "Print the whole record of a plan as one JSON document: its audit trail."),
     "approvals": (
         f"{_AT}approval_commands",

@@ -32,7 +32,8 @@ def gc(session: Session, older_than: datetime | None, project: str, yes: bool, d
     """Take away what nobody needs any more, and say what that frees.
 
     Old checkpoints that were left behind or only looked at on the way, the worktrees, homes and run folders of plans
-    that are finished, and what nothing refers to. Kept is what a head, an active step, a fork, a name or an undo needs.
+    that are finished, deleted plans in the trash, and what nothing refers to. Kept is what a head, an active step, a
+    fork, a name or an undo needs.
     """
     from holdfast.app import projects, retention
 

@@ -107,7 +107,7 @@ def rollback(session: Session, plan: str, target: str, **options: Any) -> int:
 @yes_option
 @dry_run_option
 def undo(session: Session, name: str, plan: str, yes: bool, dry_run: bool) -> int:
-    """Take back the last rewind, rollback or edit.
+    """Take back the last rewind, rollback, fork, retry, continuation, deletion or edit.
 
     Or the one that is named, if nothing has moved on since: `holdfast operations` lists them.
     """
@@ -116,7 +116,7 @@ def undo(session: Session, name: str, plan: str, yes: bool, dry_run: bool) -> in
     from holdfast.cli.consent import consents
 
     with session.house() as house:
-        plan_id = plans.find(house, plan) if plan else None
+        plan_id = plans.find(house, plan, deleted=True) if plan else None
         deed = verbs.chosen(house, name, plan_id=plan_id)
         if not consents(session, f"undo {described(deed)}", yes=yes, dry_run=dry_run):
             return 0
@@ -134,7 +134,7 @@ def redo(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
     from holdfast.cli.consent import consents
 
     with session.house() as house:
-        plan_id = plans.find(house, plan) if plan else None
+        plan_id = plans.find(house, plan, deleted=True) if plan else None
         deed = verbs.undone(house, plan_id=plan_id)
         if not consents(session, f"put {deed.undoes} again", yes=yes, dry_run=dry_run):
             return 0
@@ -150,11 +150,11 @@ def operations(session: Session, plan: str) -> int:
     from holdfast.cli.render import say, show, table, when
 
     with session.house() as house:
-        found = verbs.deeds(house, plan_id=plans.find(house, plan) if plan else None)
+        found = verbs.deeds(house, plan_id=plans.find(house, plan, deleted=True) if plan else None)
     if session.json:
         session.document({"items": found, "next_cursor": None})
     elif not found:
-        say(session.out, "nothing was rewound, rolled back or edited yet")
+        say(session.out, "nothing that could be undone was done yet")
     else:
         rows = [
             [

@@ -24,6 +24,7 @@ The words
     Gate          a place where a person decides; stored as an approval
     Event         one row of history, written in the transaction of the change it tells
     Worker        a process that runs tasks
+    Trash         plans that were deleted, as they were: out of the way, and back with undo until gc empties it
 
 The states (all of them, as tables: `transitions.py`; drawn: docs/states.md)
 ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from enum import StrEnum
 from holdfast.domain.budget import Budget
 from holdfast.domain.permissions import Policy
 from holdfast.domain.transitions import ApprovalStatus, PauseReason, PhaseStatus, PlanStage, PlanStatus
+from holdfast.errors import IllegalState
 
 REVIEW_ROUNDS = 2
 
@@ -82,7 +83,8 @@ class Plan:
     `stop` is what a person asked for and the engine has not carried out yet. `wakes` counts how often its driver was
     told to look again. `permissions` is what it says of them itself. `review_agent` empty = the one that does the work;
     `review_rounds` = how often it reviews. `supervisor_agent` empty = the one that is set elsewhere. `context` is what
-    a person added when they let it go on; its agents are told from then on.
+    a person added when they let it go on; its agents are told from then on. A plan that has `deleted_at` is
+    in the trash, and comes back no more once the trash was emptied of it (`emptied_at`).
     """
 
     id: str
@@ -117,6 +119,20 @@ class Plan:
     supervisor: SupervisorMode = SupervisorMode.OFF
     supervisor_agent: str = ""
     context: str = ""
+    deleted_at: datetime | None = None
+    emptied_at: datetime | None = None
+
+
+def refuse_deleted(plan: Plan) -> None:
+    """Raises `IllegalState` for a plan in the trash."""
+    if plan.emptied_at is not None:
+        raise IllegalState(f"P{plan.number} was deleted for good", hint="look: holdfast plan list", code="deleted")
+    if plan.deleted_at is not None:
+        raise IllegalState(
+            f"P{plan.number} is in the trash",
+            hint="bring it back with `holdfast undo` and the name that `holdfast trash list` gives",
+            code="in_trash",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ AFTER_STEP = "after_step"
 _IMPLEMENTED = frozenset(
     {PlanStage.IMPLEMENTATION_AWAITING_APPROVAL, PlanStage.REVIEWING, PlanStage.VERIFYING, PlanStage.COMPLETED}
 )
+_OVER = TASK_DONE | {TaskStatus.FAILED}
 _WITHIN_A_STEP = frozenset({CheckpointKind.INTERVAL, CheckpointKind.MANUAL})
 
 
@@ -65,7 +66,7 @@ class FilesMove:
 
 @dataclass(frozen=True, slots=True)
 class TaskPoint:
-    """What of a task goes back and forth."""
+    """What of a task goes back and forth. `context` is what its agent is told there, beside the task."""
 
     status: TaskStatus
     attempt: int = 0
@@ -77,6 +78,7 @@ class TaskPoint:
     error: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +382,55 @@ def decide(
         superseded=off_checkpoints,
         reinstated=_reinstated(picture, steps, checkpoint),
     )
+
+
+def going_on(picture: Picture, back: Restoration, task: Task, context: str) -> Restoration:
+    """Gives the restoration `back` with `task` ready to run again after it, and its agent told `context`.
+
+    What is over around the task is open again: its phase, and the plan, which then is paused and being implemented.
+    """
+    move = next((each for each in back.tasks if each.task_id == task.id), None)
+    before = move.before if move else point(picture, task)
+    after = replace(move.after if move else before, context=context)
+    others = tuple(each for each in back.tasks if each.task_id != task.id)
+    if after.status not in _OVER:
+        return replace(back, tasks=(*others, TaskMove(task.id, before, after)))
+    after = replace(
+        after,
+        status=TaskStatus.PENDING,
+        attempt=0,
+        approved=False,
+        failure=None,
+        error="",
+        started_at=None,
+        ended_at=None,
+    )
+    return replace(
+        back,
+        tasks=(*others, TaskMove(task.id, before, after)),
+        phases=_phase_open(picture.phase(task), back.phases),
+        plan=_plan_open(picture, back.plan),
+    )
+
+
+def _phase_open(phase: Phase, moves: Sequence[PhaseMove]) -> tuple[PhaseMove, ...]:
+    moved = next((each for each in moves if each.phase_id == phase.id), None)
+    others = tuple(each for each in moves if each.phase_id != phase.id)
+    if (moved.after if moved else phase.status) not in (PhaseStatus.COMPLETED, PhaseStatus.SKIPPED):
+        return tuple(moves)
+    if phase.status is PhaseStatus.PENDING:
+        return others
+    return (*others, PhaseMove(phase.id, phase.status, PhaseStatus.PENDING))
+
+
+def _plan_open(picture: Picture, move: PlanMove | None) -> PlanMove | None:
+    before = move.before if move else plan_point(picture.plan, picture.head_message_id)
+    after = move.after if move else before
+    if after.status is PlanStatus.COMPLETED:
+        after = replace(after, status=PlanStatus.PAUSED, reason=PauseReason.USER)
+    if after.stage in _IMPLEMENTED:
+        after = replace(after, stage=PlanStage.IMPLEMENTING)
+    return PlanMove(before, after) if after != before else move
 
 
 def _steps_after(picture: Picture, steps: Steps) -> dict[str, list[Step]]:

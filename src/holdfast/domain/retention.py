@@ -59,8 +59,11 @@ def needs(held: Holdings, before: datetime) -> dict[str, Need]:
     Nothing that is younger than `before` goes. What was named (by hand, by a stage), what a head stands at and what an
     active step began and ended with stay for good, and so does the newest of each owner: its number is never given
     again. What was left behind (rolled back, superseded), looked at on the way (intervals of steps that have ended) or
-    kept for an undo goes when its time is over, unless an operation still mentions it.
+    kept for an undo goes when its time is over, unless an operation still mentions it. Nothing is kept of a plan that
+    was deleted before then.
     """
+    if is_emptied(held.plan, before):
+        return {}
     newest = {each.task_id: each.number for each in sorted(held.checkpoints, key=lambda each: each.number)}
     heads = {(task.id, task.head_checkpoint) for task in held.tasks}
     numbers = {task.id: task.number for task in held.tasks}
@@ -90,8 +93,15 @@ def needs(held: Holdings, before: datetime) -> dict[str, Need]:
     return {id: why for id, why in found if why is not None}
 
 
+def is_emptied(plan: Plan, before: datetime) -> bool:
+    """Tells whether the trash is emptied of a plan, or was: it was deleted before `before`."""
+    return plan.deleted_at is not None and (plan.emptied_at is not None or plan.deleted_at < before)
+
+
 def is_over(plan: Plan, before: datetime) -> bool:
-    """Tells whether the folders that a plan worked in may go: it is finished, and was so before `before`."""
+    """Tells whether the folders that a plan worked in may go: it is finished or deleted, and was so before `before`."""
+    if is_emptied(plan, before):
+        return True
     return plan.status in FINISHED and plan.ended_at is not None and plan.ended_at < before
 
 

@@ -87,6 +87,12 @@ def noted(checkpoint: Checkpoint, kept: KeptFiles) -> Checkpoint:
     )
 
 
+def like(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:
+    """Gives the checkpoint with what `other` has to say of the ignored files, of which it gets the same."""
+    told = {SETTING: other.details[SETTING]} if SETTING in other.details else {}
+    return replace(checkpoint, details={**checkpoint.details, **told})
+
+
 def verify_kept(database: Database, folder: Path, checkpoint: Checkpoint) -> None:
     """Raises `Corruption` for a missing or damaged file of the checkpoint; to be called before a rewind begins."""
     with database.read() as connection:

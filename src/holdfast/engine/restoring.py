@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from holdfast import clock
 from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, fresh, own_git_of
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import BranchMove, FilesMove, Preserve, Restoration
+from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine import inquiries
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
@@ -35,6 +37,7 @@ from holdfast.store import (
     approvals,
     blobs,
     checkpoints,
+    events,
     operations,
     plans,
     projects,
@@ -62,10 +65,19 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """How a task goes on from where it was put back to, and what its agent is told."""
+
+    mode: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """What an operation that goes back has set out to do, and what it has saved so far (by branch).
 
-    `context` is what a person says to the plan's supervisor, at the end of its conversation as that is then.
+    `context` is what a person says to the plan's supervisor, at the end of its conversation as that is then. With
+    `continued` its task goes on from there.
     """
 
     restoration: Restoration
@@ -75,6 +87,7 @@ class Intent:
     saved: Mapping[str, Saved] | None = None
     undoes: str = ""
     context: str = ""
+    continued: Continued | None = None
 
     def row(self) -> dict[str, object]:
         return asdict(self)
@@ -390,6 +403,10 @@ class Move:
             operations.note(connection, operation.id, replace(self.intent, restoration=done).row())
             told = {**(self.intent.told or {}), "operation": operation.id, "preserved": preserved}
             plans.tell(connection, plan, operation.kind, operation.actor, told)
+            if self.intent.continued is not None and operation.task_id is not None:
+                task = tasks.get(connection, operation.task_id)
+                message = next(move.after.head_message_id for move in done.tasks if move.task_id == task.id)
+                tell_continued(connection, plan, task, self.intent.continued, message, actor=operation.actor)
             ended = operations.finish(connection, operation.id, outcome=outcome)
             failpoint("engine.restore.before_commit")
         return ended
@@ -400,6 +417,23 @@ class Move:
             return done
         head = inquiries.add_context(connection, self.parts, plan, self.operation.id, self.intent.context)
         return replace(done, plan=replace(done.plan, after=replace(done.plan.after, head_message_id=head)))
+
+
+def tell_continued(
+    connection: Connection, plan: Plan, task: Task, continued: Continued, message_id: str | None, *, actor: str
+) -> None:
+    """Writes the event of a task that goes on from a message of its conversation."""
+    events.add(
+        connection,
+        EventType.TASK,
+        "continued",
+        actor,
+        project_id=plan.project_id,
+        plan_id=plan.id,
+        phase_id=task.phase_id,
+        task_id=task.id,
+        data={"mode": continued.mode, "context": continued.context, "message": message_id},
+    )
 
 
 def stash(vault: Vault, saved: Saved, time: datetime, message: str) -> str:

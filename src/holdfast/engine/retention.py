@@ -18,7 +18,7 @@ from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.own_git import OWN_GIT, OwnGit, own_git_of
 from holdfast.domain.plan import Plan, Project
-from holdfast.domain.retention import Holdings, is_over, needs
+from holdfast.domain.retention import Holdings, is_emptied, is_over, needs
 from holdfast.engine.places import Places
 from holdfast.errors import HoldfastError, IllegalState
 from holdfast.failpoints import failpoint
@@ -96,13 +96,17 @@ class Sweep:
         look = self.parts.database.read if self.dry_run else self.parts.database.transaction
         with look() as connection:
             if not self.dry_run:
-                plans.lock(connection, plan.id)
+                plans.lock(connection, plan.id, deleted=True)
             held = retention.holdings(connection, plan.id, self.before)
             needed = needs(held, self.before)
             gone = [each for each in held.checkpoints if each.id not in needed]
+            emptied = is_emptied(held.plan, self.before) and held.plan.emptied_at is None
             if not self.dry_run:
                 retention.forget(connection, plan, gone, actor=self.actor)
+                if emptied:
+                    plans.empty(connection, held.plan, actor=self.actor)
         self.tally.add("checkpoints", len(gone))
+        self.tally.add("plans", int(emptied))
         kept: list[Checkpoint] = [each for each in held.checkpoints if each.id in needed]
         return Holdings(held.plan, held.tasks, held.steps, kept, held.mentioned, held.open)
 
@@ -135,6 +139,8 @@ class Sweep:
                 except HoldfastError as error:
                     self.tally.skipped.append(f"{path}: {error.message}")
             self._folder("homes", places.task_home(plan, task))
+        if is_emptied(plan, self.before):
+            self._folder("homes", places.supervisor(plan.id))
 
     def _folder(self, kind: str, folder: Path) -> None:
         if not folder.is_dir():
@@ -150,15 +156,16 @@ class Sweep:
             failpoint("engine.retention.folder_gone")
 
     def _worktree(self, held: Holdings, vault: Vault, path: Path, branch: str) -> None:
-        """Removes a worktree if all that is in it is committed or in a checkpoint; it can be made again from there."""
+        """Removes a worktree if all that is in it is committed or in a checkpoint; it can be made again from there.
+
+        That of a plan in the trash goes as it is, once its time is over.
+        """
         head = vault.head(branch)
         if head is None:
             return
         limits = Limits(max_file_bytes=self.parts.settings.max_file_bytes)
         worktree = Worktree.ensure(vault, path, branch, head, watch=False, limits=limits)
-        found = worktree.snapshot(full=True)
-        known = {vault.tree_of(head), *(each.tree for each in held.checkpoints)}
-        if found.tree not in known or found.skipped or found.busy or not _is_kept(found.own, held):
+        if not is_emptied(held.plan, self.before) and not self._is_known(held, vault, worktree, head):
             worktree.close()
             self.tally.skipped.append(f"{path}: it has work that no checkpoint has")
             return
@@ -168,6 +175,11 @@ class Sweep:
         else:
             worktree.remove()
         self.tally.add("worktrees", 1, size)
+
+    def _is_known(self, held: Holdings, vault: Vault, worktree: Worktree, head: str) -> bool:
+        found = worktree.snapshot(full=True)
+        known = {vault.tree_of(head), *(each.tree for each in held.checkpoints)}
+        return found.tree in known and not found.skipped and not found.busy and _is_kept(found.own, held)
 
     # -- blobs ---------------------------------------------------------------------------------------------------------
 

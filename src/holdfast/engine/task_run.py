@@ -24,7 +24,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import confine, task_agent, task_command
-from holdfast.engine.kept import KeptFiles
+from holdfast.engine.kept import KeptFiles, restore_kept
 from holdfast.engine.queues import RUN_TASK, task_workflow_id
 from holdfast.engine.runtime import Runtime, attempted, current, guarded, in_thread, persistent
 from holdfast.engine.work import (
@@ -166,6 +166,8 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         if from_branch:
             clean(runtime, work, worktree, vault.tree_of(head), head)
             worktree.set_own_git(begun(worktree.own_git(), work.place.branch, head))
+        if work.task.fork_point:
+            begin_with_kept(runtime, work, worktree)
         failpoint("engine.prepare.worktree_ready")
         found = worktree.own_git()
         initial, kept = None, KeptFiles()
@@ -202,6 +204,15 @@ def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str
     if not known:
         save_checkpoint(runtime, work, None, CheckpointKind.PRE_REWIND, worktree, snapshot, head)
     worktree.set_tree(tree)
+
+
+def begin_with_kept(runtime: Runtime, work: Work, worktree: Worktree) -> None:
+    """Gives a fork, before its first step, the ignored files that its first checkpoint keeps."""
+    with runtime.database.read() as connection:
+        if steps.of_task(connection, work.task.id):
+            return
+        first = checkpoints.get(connection, 1, task_id=work.task.id)
+    restore_kept(runtime.database, runtime.places.blobs, worktree, first, None)
 
 
 def give_branch(runtime: Runtime, work: Work) -> Work:

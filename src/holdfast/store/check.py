@@ -116,6 +116,7 @@ def _checkpoint_numbers(connection: Connection) -> list[Problem]:
 def _heads(connection: Connection) -> list[Problem]:
     joined = and_(checkpoints.c.task_id == tasks.c.id, checkpoints.c.number == tasks.c.head_checkpoint)
     query = select(tasks.c.number, tasks.c.head_checkpoint).outerjoin(checkpoints, joined)
+    query = query.join(plans, plans.c.id == tasks.c.plan_id).where(plans.c.emptied_at.is_(None))
     missing = query.where(tasks.c.head_checkpoint > 0, checkpoints.c.id.is_(None))
     found = [
         Problem("head", f"T{number}", f"its head is checkpoint {head}, which does not exist")

@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import delete as delete_rows
 
 from holdfast import clock
 from holdfast.domain import transitions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Phase, Plan
+from holdfast.domain.plan import Phase, Plan, refuse_deleted
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, PlanStatus
 from holdfast.errors import IllegalState, NotFound, UsageError
@@ -24,7 +25,10 @@ from holdfast.store.tables import events as event_rows
 
 # Columns with rules of their own: `set_status` and `set_stage` write them.
 _GUARDED = frozenset(
-    {"id", "number", "owner_id", "project_id", "status", "stage", "pause_reason", "created_at", "head_message_id"}
+    {
+        *("id", "number", "owner_id", "project_id", "status", "stage", "pause_reason", "created_at"),
+        *("head_message_id", "deleted_at", "emptied_at"),
+    }
 )
 _ENDED = frozenset({PlanStatus.COMPLETED, PlanStatus.FAILED, PlanStatus.CANCELLED})
 
@@ -40,7 +44,8 @@ def add(
 ) -> tuple[Plan, tuple[Phase, ...], tuple[Task, ...]]:
     """Stores all rows of a new plan and gives them back with their numbers.
 
-    A slug that the project already has gets the plan's number as a suffix, and so does the branch named after it.
+    A slug that the project already has gets the plan's number as a suffix, and so does the branch named after it. That
+    of a plan in the trash stays taken: it may come back, and its branch and worktree are named after it.
     """
     number = next_numbers(connection, "plans")[0]
     stored = _with_free_slug(connection, replace(plan, number=number))
@@ -84,10 +89,11 @@ def get(connection: Connection, plan_id: str) -> Plan:
     return entity(Plan, by_id(connection, plans, plan_id, "such plan"))
 
 
-def find(connection: Connection, reference: str, *, owner_id: str = LOCAL_OWNER) -> str:
+def find(connection: Connection, reference: str, *, owner_id: str = LOCAL_OWNER, deleted: bool = False) -> str:
     """Gives the id of the plan "P12", "12", a slug, an id or a beginning of one with 4 or more characters.
 
-    Raises `NotFound`, and `UsageError` that lists the candidates if several fit.
+    Raises `NotFound`, `UsageError` that lists the candidates if several fit, and `IllegalState` for a plan in the trash
+    unless `deleted` ones are looked for too.
     """
     query = select(plans.c.id, plans.c.number).where(plans.c.owner_id == owner_id).order_by(plans.c.number)
     rows: Sequence[Any] = ()
@@ -98,7 +104,10 @@ def find(connection: Connection, reference: str, *, owner_id: str = LOCAL_OWNER)
         rows = connection.execute(query.where(plans.c.slug == reference).limit(8)).all()
     if not rows:
         rows = references.by_prefix(connection, query, plans.c.id, reference)
-    return references.only(rows, "plan", "P", reference, "holdfast plan list").id
+    found = references.only(rows, "plan", "P", reference, "holdfast plan list").id
+    if not deleted:
+        refuse_deleted(get(connection, found))
+    return found
 
 
 def list_(
@@ -109,9 +118,12 @@ def list_(
     limit: int = 100,
     cursor: str | None = None,
     owner_id: str = LOCAL_OWNER,
+    deleted: bool | None = False,
 ) -> Page[Plan]:
-    """Gives a page of plans, newest first."""
+    """Gives a page of plans, newest first: those that are not in the trash, only those (`deleted`), or all (None)."""
     query = select(plans).where(plans.c.owner_id == owner_id)
+    if deleted is not None:
+        query = query.where(plans.c.deleted_at.is_not(None) if deleted else plans.c.deleted_at.is_(None))
     if status is not None:
         query = query.where(plans.c.status == status)
     if project_id is not None:
@@ -120,9 +132,15 @@ def list_(
     return page(found, limit, lambda plan: plan.number)
 
 
-def lock(connection: Connection, plan_id: str) -> Plan:
-    """Gives the plan and keeps others from changing it until the transaction ends."""
-    return entity(Plan, one(connection, _LOCKED, "such plan", {"wanted": plan_id}))
+def lock(connection: Connection, plan_id: str, *, deleted: bool = False) -> Plan:
+    """Gives the plan and keeps others from changing it until the transaction ends.
+
+    Raises `IllegalState` for one in the trash unless it may be `deleted`.
+    """
+    plan = entity(Plan, one(connection, _LOCKED, "such plan", {"wanted": plan_id}))
+    if not deleted:
+        refuse_deleted(plan)
+    return plan
 
 
 _LOCKED = select(plans).where(plans.c.id == bindparam("wanted")).with_for_update(key_share=True)
@@ -188,6 +206,27 @@ def set_fields(connection: Connection, plan_id: str, **columns: object) -> Plan:
 def add_wake(connection: Connection, plan_id: str) -> None:
     """Counts that the plan's driver was told to look again."""
     connection.execute(update(plans).where(plans.c.id == plan_id).values(wakes=plans.c.wakes + 1))
+
+
+def delete(connection: Connection, plan: Plan, *, actor: str) -> Plan:
+    """Puts a plan into the trash, with its event; the caller holds its lock, and knows that nothing of it runs."""
+    return _mark(connection, plan, "deleted", actor, deleted_at=clock.now())
+
+
+def bring_back(connection: Connection, plan: Plan, *, actor: str) -> Plan:
+    """Takes a plan out of the trash, as it was, with its event."""
+    return _mark(connection, plan, "brought_back", actor, deleted_at=None)
+
+
+def empty(connection: Connection, plan: Plan, *, actor: str) -> Plan:
+    """Notes that a plan in the trash comes back no more, with its event."""
+    return _mark(connection, plan, "emptied", actor, emptied_at=clock.now())
+
+
+def _mark(connection: Connection, plan: Plan, subtype: str, actor: str, **columns: object) -> Plan:
+    changed = update(plans).where(plans.c.id == plan.id).values(**columns).returning(plans)
+    tell(connection, plan, subtype, actor, {"number": plan.number})
+    return entity(Plan, connection.execute(changed).one())
 
 
 def _moved_on(connection: Connection, plan: Plan) -> IllegalState:
@@ -286,7 +325,7 @@ def edit_phase(
 def remove_phase(connection: Connection, phase: Phase, told: Mapping[str, object], *, actor: str) -> None:
     """Removes a phase that has no tasks any more."""
     _tell_phase(connection, phase, "removed", actor, told)
-    connection.execute(delete(phases).where(phases.c.id == phase.id))
+    connection.execute(delete_rows(phases).where(phases.c.id == phase.id))
 
 
 def arrange_phases(connection: Connection, plan_id: str, ids: Sequence[str]) -> None:
@@ -303,8 +342,9 @@ def _tell_phase(connection: Connection, phase: Phase, subtype: str, actor: str, 
 
 
 def count_by_status(connection: Connection, *, owner_id: str = LOCAL_OWNER) -> dict[PlanStatus, int]:
-    """Gives how many plans are in each status that any has."""
-    query = select(plans.c.status, func.count()).where(plans.c.owner_id == owner_id).group_by(plans.c.status)
+    """Gives how many plans are in each status that any has; those in the trash are left out."""
+    query = select(plans.c.status, func.count()).where(plans.c.owner_id == owner_id, plans.c.deleted_at.is_(None))
+    query = query.group_by(plans.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 

@@ -87,7 +87,7 @@ def restore_step(connection: Connection, copy: StepCopy, *, actor: str) -> Step:
 def _put_task(connection: Connection, move: TaskMove, actor: str, ids: dict[str, str]) -> None:
     row = connection.execute(select(tasks.c.phase_id, tasks.c.status).where(tasks.c.id == move.task_id)).one()
     values: dict[str, Any] = asdict(move.after) | {"retry_at": None, "claim": tasks.c.claim + 1}
-    values |= {"start_message_id": move.after.head_message_id, "context": ""}
+    values |= {"start_message_id": move.after.head_message_id}
     connection.execute(update(tasks).where(tasks.c.id == move.task_id).values(**values))
     told = {"from": row.status, "to": move.after.status, "attempt": move.after.attempt}
     told |= {"checkpoint": move.after.head_checkpoint, "branch": move.after.branch}
@@ -142,9 +142,9 @@ def refuse_changed(connection: Connection, restoration: Restoration) -> None:
         row = connection.execute(select(tasks).where(tasks.c.id == move.task_id)).one_or_none()
         if row is None:
             raise _changed("a task of it was removed")
-        found = {name: getattr(row, name) for name in asdict(move.before)}
+        then = {name: value for name, value in asdict(move.before).items() if name != "context"}
         status = "pending" if row.status == "awaiting_approval" else row.status
-        if found | {"status": status} != asdict(move.before):
+        if {name: getattr(row, name) for name in then} | {"status": status} != then:
             raise _changed(f"T{row.number} is {row.status} at T{row.number}@{row.head_checkpoint} by now")
     for phase in restoration.phases:
         row = connection.execute(select(phases).where(phases.c.id == phase.phase_id)).one_or_none()

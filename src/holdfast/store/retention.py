@@ -24,11 +24,11 @@ _AT_ONCE = 500
 
 
 def plans_of(connection: Connection, project_id: str) -> tuple[Plan, ...]:
-    """Gives all plans of a project, oldest first."""
+    """Gives all plans of a project, those in the trash too, oldest first."""
     found: list[Plan] = []
     cursor: str | None = None
     while True:
-        page = plans.list_(connection, project_id=project_id, limit=1000, cursor=cursor)
+        page = plans.list_(connection, project_id=project_id, limit=1000, cursor=cursor, deleted=None)
         found += page.items
         cursor = page.next_cursor
         if cursor is None:

@@ -182,6 +182,8 @@ plans = Table(
     _time("started_at", null=True),
     _time("ended_at", null=True),
     _text("error", ""),
+    _time("deleted_at", null=True),
+    _time("emptied_at", null=True),
     _head(),
     _positive("number"),
     _one_of("status", PlanStatus),
@@ -191,6 +193,10 @@ plans = Table(
     _one_of("gate_order", GateOrder),
     _one_of("supervisor", SupervisorMode),
     CheckConstraint("pause_reason IS NULL OR status = 'paused'", name="reason_only_when_paused"),
+    CheckConstraint(
+        "deleted_at IS NULL OR status NOT IN ('running', 'waiting', 'paused')", name="deleted_only_at_rest"
+    ),
+    CheckConstraint("emptied_at IS NULL OR deleted_at IS NOT NULL", name="emptied_only_when_deleted"),
     UniqueConstraint("number"),
     UniqueConstraint("project_id", "slug"),
     Index("ix_plans_owner_number", "owner_id", "number"),

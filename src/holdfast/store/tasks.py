@@ -11,14 +11,14 @@ from sqlalchemy import Connection, String, bindparam, cast, delete, func, select
 from holdfast import clock
 from holdfast.domain import transitions
 from holdfast.domain.history import EventType
-from holdfast.domain.plan import Plan
+from holdfast.domain.plan import Plan, refuse_deleted
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import TaskStatus
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events, references
 from holdfast.store.paging import AnyRow
-from holdfast.store.rows import changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
-from holdfast.store.tables import approvals, checkpoints, messages, phases, steps, task_dependencies, tasks
+from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.tables import approvals, checkpoints, messages, phases, plans, steps, task_dependencies, tasks
 
 _GUARDED = frozenset(
     {"id", "number", "plan_id", "status", "claim", "claimed_by", "head_message_id", "start_message_id", "context"}
@@ -110,8 +110,9 @@ def list_(
 
 
 def contestants(connection: Connection, task_id: str) -> tuple[Task, ...]:
-    """Gives the tasks that raced for a task, in the order in which they were entered."""
-    query = _TASKS.where(tasks.c.contestant_of == task_id).order_by(tasks.c.number)
+    """Gives the tasks that raced for a task, in the order in which they were entered; not those in the trash."""
+    query = _TASKS.join(plans, plans.c.id == tasks.c.plan_id).where(plans.c.deleted_at.is_(None))
+    query = query.where(tasks.c.contestant_of == task_id).order_by(tasks.c.number)
     return tuple(_entity(row) for row in connection.execute(query))
 
 
@@ -124,9 +125,10 @@ def keys(connection: Connection, plan_id: str, *, status: TaskStatus) -> tuple[s
 def find(connection: Connection, reference: str, *, plan_id: str | None = None) -> str:
     """Gives the id of the task "T4", "4", an id or a beginning of one, or within `plan_id` its key.
 
-    Raises `NotFound`, and `UsageError` that lists the candidates if several fit.
+    Raises `NotFound`, `UsageError` that lists the candidates if several fit, and `IllegalState` if its plan is in the
+    trash.
     """
-    query = select(tasks.c.id, tasks.c.number).order_by(tasks.c.number)
+    query = select(tasks.c.id, tasks.c.number, tasks.c.plan_id).order_by(tasks.c.number)
     if plan_id is not None:
         query = query.where(tasks.c.plan_id == plan_id)
     rows: Sequence[Any] = ()
@@ -137,7 +139,9 @@ def find(connection: Connection, reference: str, *, plan_id: str | None = None) 
         rows = connection.execute(query.where(tasks.c.number == number)).all()
     if not rows:
         rows = references.by_prefix(connection, query, tasks.c.id, reference)
-    return references.only(rows, "task", "T", reference, "holdfast plan show lists a plan's tasks").id
+    found = references.only(rows, "task", "T", reference, "holdfast plan show lists a plan's tasks")
+    refuse_deleted(entity(Plan, by_id(connection, plans, found.plan_id, "such plan")))
+    return found.id
 
 
 def work_apart(connection: Connection, plan: Plan) -> bool:

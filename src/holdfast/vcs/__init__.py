@@ -13,9 +13,10 @@ Errors: `UserError` kinds for what the user can put right, `GitError` (a `StepEr
 
 from __future__ import annotations
 
-from holdfast.vcs.checkout import remove_folder, write_files
+from holdfast.vcs.checkout import write_files
 from holdfast.vcs.checkpoint import Snapshot
 from holdfast.vcs.diff import Diff, DiffLimits, FileDiff, Hunk, diff
+from holdfast.vcs.folder import remove_folder
 from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions

@@ -1,5 +1,6 @@
 """Makes a new worktree: a clone that shares the vault's objects, with its own `.git` and the files of one tree, raw.
 
+Large files that another worktree of the vault is known to have are shared with it where the filesystem can.
 It is made beside its place and renamed there; a note in the vault says which folder that is, so that after a kill it is
 known whether the folder at the place is ours and whole.
 """
@@ -16,12 +17,14 @@ from holdfast.clock import new_id
 from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import own_git, statcache
-from holdfast.vcs.folder import gone
+from holdfast.vcs import own_git, reflink, statcache
+from holdfast.vcs.folder import gone, remove_folder
 from holdfast.vcs.objects import sync_filesystem
+from holdfast.vcs.trees import EXECUTABLE, FILE
 from holdfast.vcs.vault import Vault
 
 _NOTE = "worktree.json"
+_AHEAD_NANOSECONDS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +70,6 @@ def remove(state: Path, path: Path) -> None:
     shutil.rmtree(state)
 
 
-def remove_folder(folder: Path) -> None:
-    """Removes a folder with all that is in it, also what its writer made read-only."""
-
-    def again(_function: object, name: str, _error: object) -> None:
-        place = Path(name)
-        for each in (place.parent, place):
-            if not each.is_symlink():
-                each.chmod(0o700)
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink()
-
-    shutil.rmtree(folder, onerror=again)
-
-
 def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str, recreate_at: str | None) -> None:
     """Returns when a whole worktree is at `path`; makes it, finishes it, or leaves the one that is there as it is."""
     note = read_note(state)
@@ -105,15 +92,18 @@ def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str
 def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}.making-*"):
-        shutil.rmtree(leftover)
+        remove_folder(leftover)
     making = path.with_name(f".{path.name}.making-{new_id()}")
     making.mkdir()
     settled = statcache.settled_before(state, making.stat().st_dev)
+    index = _read_index(vault, making / ".index", tree)
+    _share(state, path, making, index)
     # The agent's own: it may use or ruin it.
     own_git.make(vault, making / ".git", path / ".git", fresh(branch, commit))
-    _check_out(vault, making, tree)
+    _check_out(vault, making, index)
     shutil.copyfile(making / ".git" / "index", state / "index")
-    known = statcache.from_index(making / ".git" / "index", vault.objects.hash_size, _later(state, making, settled))
+    index = statcache.Index(making / ".git" / "index", vault.objects.hash)
+    known = statcache.from_index(index, _later(state, making, settled))
     statcache.save(state / "files", known)
     failpoint("vcs.worktree.checked_out")
     _write_note(state, Note(branch, commit, making.stat().st_ino, ready=False))
@@ -124,24 +114,50 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     _write_note(state, Note(branch, commit, path.stat().st_ino, ready=True))
 
 
+def _read_index(vault: Vault, place: Path, tree: str) -> statcache.Index:
+    """Gives the index of a tree, of which no file is there yet."""
+    vault.git(["read-tree", tree], index=place)
+    index = statcache.Index(place, vault.objects.hash)
+    place.unlink()
+    return index
+
+
+def _share(state: Path, path: Path, making: Path, index: statcache.Index) -> None:
+    """Makes the large files that another worktree has and can share; they are noted in the index."""
+    caches = reflink.newest(state.parent, path)
+    if not caches or not reflink.can_share(making):
+        return
+    wanted = {entry.path: entry for entry in index.entries() if entry.mode in (FILE, EXECUTABLE)}
+    neighbour = reflink.nearest(caches, path, wanted)
+    there = reflink.clone_large(making, neighbour, wanted) if neighbour else {}
+    for each, status in there.items():
+        index.note(wanted[each].at, status)
+
+
 def _later(state: Path, making: Path, begun: int) -> int:
     """Nobody but git has written to the new folder, so all but its very last files have settled."""
     return max(begun, statcache.settled_before(state, making.stat().st_dev))
 
 
-def _check_out(vault: Vault, making: Path, tree: str) -> None:
-    """Writes the files with the vault's git (raw, by its attributes); the index that git made is the agent's."""
-    _write(vault, making, tree, making / ".git" / "index")
+def _check_out(vault: Vault, making: Path, index: statcache.Index) -> None:
+    """Writes the files that are not there yet, raw; the index is the agent's."""
+    place = making / ".git" / "index"
+    index.save(place)
+    # git reads again what is as young as the index: it tells times by the second. It writes the index anew.
+    written = place.stat().st_mtime_ns
+    os.utime(place, ns=(written, written + _AHEAD_NANOSECONDS))
+    _write(vault, making, place)
 
 
 def write_files(vault: Vault, folder: Path, commit: str) -> None:
     """Makes `folder` with the files of a commit, to be looked at: it is no worktree, and nothing of it is durable."""
     folder.mkdir(parents=True)
     index = folder.with_name(f"{folder.name}.index")
-    _write(vault, folder, commit, index)
+    vault.git(["read-tree", commit], index=index)
+    _write(vault, folder, index)
     index.unlink()
 
 
-def _write(vault: Vault, folder: Path, tree: str, index: Path) -> None:
-    vault.git(["read-tree", tree], index=index, work_tree=folder)
+def _write(vault: Vault, folder: Path, index: Path) -> None:
+    """Lets the vault's git write the files of an index, by its attributes, that are not there as it says already."""
     vault.git(["checkout-index", "-a", "-f", "-q", "-u"], index=index, work_tree=folder)

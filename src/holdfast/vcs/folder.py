@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,22 @@ class Folder:
     def close(self) -> None:
         """Closes the folder."""
         os.close(self._descriptor)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all that is in it, also what its writer made read-only."""
+
+    def again(_function: object, name: str, _error: object) -> None:
+        place = Path(name)
+        for each in (place.parent, place):
+            if not each.is_symlink():
+                each.chmod(0o700)
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+
+    shutil.rmtree(folder, onerror=again)
 
 
 def gone(path: Path) -> IllegalState:

@@ -10,6 +10,8 @@ import hashlib
 import marshal
 import os
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,26 +58,63 @@ def settled_before(folder: Path, worktree_device: int) -> int:
     return status.st_mtime_ns - margin
 
 
-def from_index(index: Path, hash_size: int, settled: int) -> Known:
-    """Gives the cache that follows from a git index of version 2 which git has just filled by checking files out."""
-    raw = index.read_bytes()
-    signature, version, count = struct.unpack_from(">4sII", raw)
-    if signature != b"DIRC" or version != 2:
-        return {}
-    known: Known = {}
-    at = 12
-    fixed = _INDEX_FIELDS.size + hash_size + 2
-    for _ in range(count):
-        c_seconds, c_nanoseconds, m_seconds, m_nanoseconds, _, inode, mode, _, _, size = _INDEX_FIELDS.unpack_from(
-            raw, at
-        )
-        oid = raw[at + _INDEX_FIELDS.size : at + _INDEX_FIELDS.size + hash_size]
-        end = raw.index(b"\0", at + fixed)
-        changed, modified = c_seconds * 10**9 + c_nanoseconds, m_seconds * 10**9 + m_nanoseconds
-        if mode >> 12 == 0o10 and max(changed, modified) < settled:
-            known[raw[at + fixed : end]] = ((size, modified, changed, inode), oid)
-        at += (fixed + end - (at + fixed) + 8) // 8 * 8
-    return known
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of a git index: where it is in the file, and what it says (the mode as in a tree)."""
+
+    at: int
+    path: bytes
+    mode: int
+    oid: bytes
+    seen: Signature
+
+
+class Index:
+    """A git index of version 2, as git wrote it; of another version it has no entries."""
+
+    def __init__(self, path: Path, digest: Callable[[bytes], hashlib._Hash]) -> None:
+        self._digest = digest
+        self._raw = bytearray(path.read_bytes())
+        self._hash_size = digest(b"").digest_size
+
+    def entries(self) -> Iterator[IndexEntry]:
+        """Gives what the index has, in its order."""
+        raw = bytes(self._raw)
+        signature, version, count = struct.unpack_from(">4sII", raw)
+        if signature != b"DIRC" or version != 2:
+            return
+        at = 12
+        fixed = _INDEX_FIELDS.size + self._hash_size + 2
+        for _ in range(count):
+            c_seconds, c_nanoseconds, m_seconds, m_nanoseconds, _, inode, mode, _, _, size = _INDEX_FIELDS.unpack_from(
+                raw, at
+            )
+            oid = raw[at + _INDEX_FIELDS.size : at + _INDEX_FIELDS.size + self._hash_size]
+            end = raw.index(b"\0", at + fixed)
+            changed, modified = c_seconds * 10**9 + c_nanoseconds, m_seconds * 10**9 + m_nanoseconds
+            yield IndexEntry(at, raw[at + fixed : end], mode, oid, (size, modified, changed, inode))
+            at += (fixed + end - (at + fixed) + 8) // 8 * 8
+
+    def note(self, at: int, status: os.stat_result) -> None:
+        """Notes that the file of the entry at `at` is there, with that status; written by `save`."""
+        mode = _INDEX_FIELDS.unpack_from(self._raw, at)[6]
+        times = (*divmod(status.st_ctime_ns, 10**9), *divmod(status.st_mtime_ns, 10**9))
+        rest = (status.st_dev, status.st_ino, mode, status.st_uid, status.st_gid, status.st_size)
+        _INDEX_FIELDS.pack_into(self._raw, at, *(number & 0xFFFFFFFF for number in (*times, *rest)))
+
+    def save(self, path: Path) -> None:
+        """Writes the index to `path`, for git to read."""
+        self._raw[-self._hash_size :] = self._digest(bytes(self._raw[: -self._hash_size])).digest()
+        path.write_bytes(self._raw)
+
+
+def from_index(index: Index, settled: int) -> Known:
+    """Gives the cache that follows from an index which git has just filled by checking files out."""
+    return {
+        entry.path: (entry.seen, entry.oid)
+        for entry in index.entries()
+        if entry.mode >> 12 == 0o10 and max(entry.seen[1], entry.seen[2]) < settled
+    }
 
 
 def is_settled(status: os.stat_result, settled: int) -> bool:

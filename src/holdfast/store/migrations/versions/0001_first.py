@@ -117,7 +117,16 @@ def _tables() -> None:
         sa.Column("started_at", Moment(), nullable=True),
         sa.Column("ended_at", Moment(), nullable=True),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("deleted_at", Moment(), nullable=True),
+        sa.Column("emptied_at", Moment(), nullable=True),
         sa.Column("head_message_id", sa.String(length=36), nullable=True),
+        sa.CheckConstraint(
+            "deleted_at IS NULL OR status NOT IN ('running', 'waiting', 'paused')",
+            name=op.f("ck_plans_deleted_only_at_rest"),
+        ),
+        sa.CheckConstraint(
+            "emptied_at IS NULL OR deleted_at IS NOT NULL", name=op.f("ck_plans_emptied_only_when_deleted")
+        ),
         sa.CheckConstraint(
             "gate_order IN ('approve_then_review', 'review_then_approve')", name=op.f("ck_plans_gate_order")
         ),
