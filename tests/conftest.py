@@ -18,6 +18,11 @@ settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Most of what the tests take is waiting for processes, so a machine of two cores does four at once."""
+    return 4
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _close_forked() -> Iterator[None]:
     yield

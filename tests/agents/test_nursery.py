@@ -43,13 +43,14 @@ def test_a_killed_nursery_takes_no_run_along_the_next_start_makes_another_and_it
         assert worker.stdin is not None
         assert worker.stdout is not None
         assert worker.stdout.readline() == "started\n"
+        eventually(lambda: len(mine(tmp_path)) == 1)  # a shim looks like one until it stands in its folder
         (nursery,) = mine(tmp_path)
         nursery.kill()
         eventually(lambda: not mine(tmp_path))
         worker.stdin.write("\n")
         worker.stdin.flush()
         assert worker.stdout.readline() == "started\n"
-        assert len(mine(tmp_path)) == 1
+        eventually(lambda: len(mine(tmp_path)) == 1)
         worker.kill()
     eventually(lambda: not mine(tmp_path))
     assert state(tmp_path / "first") is RunState.RUNNING

@@ -125,6 +125,12 @@ def test_lines_of_json_stay_json_and_hold_no_secret_wherever_they_are_cut(
         assert "[redacted:THE_SECRET]" in read["text"]
 
 
+def test_what_may_begin_in_the_middle_of_an_escape_is_held_from_its_begin() -> None:
+    redactor, text = Redactor({"X": "nothing-else"}), b"one\\nothing-else"
+    fed = Stream(redactor)
+    assert fed.feed(text[:10]) + fed.feed(text[10:]) + fed.end() == redactor.content(text) == b"one[redacted:X]"
+
+
 @given(value=st.binary(min_size=8, max_size=20), pieces=st.lists(st.binary(max_size=20), max_size=4), data=st.data())
 def test_a_stream_gives_what_the_whole_gives(value: bytes, pieces: list[bytes], data: st.DataObject) -> None:
     secret = value.decode("latin-1")

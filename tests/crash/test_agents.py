@@ -64,7 +64,7 @@ def test_an_agent_whose_worker_is_killed_notices_nothing(make: MakeScene, kills:
     assert len(prompts(evidence, "talker")) == 1
 
 
-@pytest.mark.parametrize("plan", [LOADS, FORGETS], ids=["loads", "forgets"])
+@pytest.mark.parametrize("plan", [pytest.param(LOADS, id="loads"), pytest.param(FORGETS, id="forgets", marks=CAMPAIGN)])
 @pytest.mark.parametrize(
     "kills",
     [

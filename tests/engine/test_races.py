@@ -127,7 +127,7 @@ PICK = "import sys\nfrom holdfast.app import races, wire\nwith wire.open_house()
 PICK += "    races.pick(house, sys.argv[1], int(sys.argv[2]))\n"
 
 
-@pytest.mark.parametrize("failpoint", ["app.race.begun", "app.race.merged"])
+@pytest.mark.parametrize("failpoint", [pytest.param("app.race.begun", marks=pytest.mark.campaign), "app.race.merged"])
 def test_a_pick_that_was_killed_is_carried_through_by_picking_again_also_another(bench: Bench, failpoint: str) -> None:
     view = failed(bench)
     (bench.house.places.plan_worktree(view.plan) / "stray").write_text("left by the failed try\n")

@@ -87,6 +87,8 @@ def _everything(session: Session, house: House) -> int:
         show(session.out, table(["worker", "pid", "host", "id"], rows))
     for view in cut:
         under_way = ", ".join(execution.cut_off(view))
+        if not under_way and any(gate.plan_id == view.plan.id for gate in gates):
+            continue  # it waits for a person
         told = f"P{view.plan.number} has no worker" + (f"; it was interrupted at: {under_way}" if under_way else "")
         say(session.out, f"{told}\ngo on:  holdfast resume P{view.plan.number}", style="yellow")
     return 0

@@ -258,6 +258,7 @@ async def _hold(work: _Work, spec: AgentSpec, recorder: _Recorder, stop: asyncio
             on_updates=recorder.keep,
             ask=ask,
             stop=stop,
+            limits=acp.Limits.of(work.parts.settings),
         )
     await in_thread(sandbox.end, work.inquiry.id)
     return done

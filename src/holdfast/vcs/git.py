@@ -49,6 +49,7 @@ _OPTIONS = tuple(part for setting in _CONFIG for part in ("-c", setting))
 _FILE_TRANSPORT = ("-c", "protocol.file.allow=always")
 _SYSTEM_FAILURES = (
     "No space left on device",
+    "Out of diskspace",
     "Disk quota exceeded",
     "Input/output error",
     "Read-only file system",

@@ -137,6 +137,8 @@ class Stream:
         while start < len(text):
             begin, end, name, goes_on = self._first(text, start, next_of, final)
             if end < 0:
+                if not final:
+                    begin = max(start, _escape_around(text, begin))
                 out.append(text[start:begin])
                 start = begin
                 break
