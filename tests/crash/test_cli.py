@@ -11,7 +11,7 @@ from tests.harness.crash import Mode, Story, parse_kill
 @pytest.mark.parametrize(
     ("mode", "kills"),
     [
-        ("worker", "@begin:left engine.merge.commit_written:1"),
+        pytest.param("worker", "@begin:left engine.merge.commit_written:1", marks=pytest.mark.campaign),
         ("all", "@begin:build engine.seal.before_commit:2"),
     ],
 )

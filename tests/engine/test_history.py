@@ -72,48 +72,48 @@ def gate(key: str):
     return lambda view: any(each.title and key in f"{each.kind} {each.title}" for each in view.gates)
 
 
-def test_a_plan_that_met_everything_is_told_whole(either: Bench, tmp_path: Path) -> None:
+def test_a_plan_that_met_everything_is_told_whole(bench: Bench, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    plan = either.start(EVENTFUL.replace("GO", str(go)))
-    agrees(either, plan.id)
-    ids = {task.key: task.id for task in plans.show(either.house, plan.id).tasks}
-    with either.working() as worker:
-        decide(either, either.until(worker, plan.id, gate("plan")))
-        view = either.until(worker, plan.id)
+    plan = bench.start(EVENTFUL.replace("GO", str(go)))
+    agrees(bench, plan.id)
+    ids = {task.key: task.id for task in plans.show(bench.house, plan.id).tasks}
+    with bench.working() as worker:
+        decide(bench, bench.until(worker, plan.id, gate("plan")))
+        view = bench.until(worker, plan.id)
     assert view.plan.pause_reason == "task_failed"
-    agrees(either, plan.id)
+    agrees(bench, plan.id)
 
-    (either.house.places.plan_worktree(view.plan) / "by-hand").write_text("mine\n")
-    tasks.complete(either.house, ids["broken"])
-    edits.remove_task(either.house, ids["never"])
-    edits.edit_phase(either.house, plan.id, "three", {"title": "by hand"})
-    edits.add_task(either.house, plan.id, {"key": "added", "title": "Added", "run": "true"}, phase="one")
-    edits.edit_plan(either.house, plan.id, {"title": "Very eventful"})
-    assert either.again(plan.id).plan.pause_reason == "task_failed"
-    tasks.retry(either.house, ids["hopeless"])
-    agrees(either, plan.id)
-    assert either.again(plan.id).plan.pause_reason == "task_failed"
-    tasks.skip(either.house, ids["hopeless"])
+    (bench.house.places.plan_worktree(view.plan) / "by-hand").write_text("mine\n")
+    tasks.complete(bench.house, ids["broken"])
+    edits.remove_task(bench.house, ids["never"])
+    edits.edit_phase(bench.house, plan.id, "three", {"title": "by hand"})
+    edits.add_task(bench.house, plan.id, {"key": "added", "title": "Added", "run": "true"}, phase="one")
+    edits.edit_plan(bench.house, plan.id, {"title": "Very eventful"})
+    assert bench.again(plan.id).plan.pause_reason == "task_failed"
+    tasks.retry(bench.house, ids["hopeless"])
+    agrees(bench, plan.id)
+    assert bench.again(plan.id).plan.pause_reason == "task_failed"
+    tasks.skip(bench.house, ids["hopeless"])
 
-    plans.resume(either.house, plan.id)
-    with either.working() as worker:
-        either.until(worker, plan.id, lambda view: any(step.task_id == ids["slow"] for step in view.steps))
-        plans.pause(either.house, plan.id, PauseMode.INTERRUPT)
-        either.until(worker, plan.id)
-    agrees(either, plan.id)
+    plans.resume(bench.house, plan.id)
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: any(step.task_id == ids["slow"] for step in view.steps))
+        plans.pause(bench.house, plan.id, PauseMode.INTERRUPT)
+        bench.until(worker, plan.id)
+    agrees(bench, plan.id)
     go.touch()
-    view = either.again(plan.id)
+    view = bench.again(plan.id)
     assert {task.key: task.failure for task in view.tasks if task.failure}["right"] == "merge_conflict"
-    agrees(either, plan.id)
-    tasks.retry(either.house, ids["right"])
-    plans.resume(either.house, plan.id)
-    with either.working() as worker:
-        decide(either, either.until(worker, plan.id, gate("task")))
-        either.until(worker, plan.id, lambda view: sum(step.task_id == ids["asked"] for step in view.steps) == 1)
-        decide(either, either.until(worker, plan.id, gate("task")), approve=False)
-        decide(either, either.until(worker, plan.id, gate("result")))
-        assert either.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
-    counted = agrees(either, plan.id)
+    agrees(bench, plan.id)
+    tasks.retry(bench.house, ids["right"])
+    plans.resume(bench.house, plan.id)
+    with bench.working() as worker:
+        decide(bench, bench.until(worker, plan.id, gate("task")))
+        bench.until(worker, plan.id, lambda view: sum(step.task_id == ids["asked"] for step in view.steps) == 1)
+        decide(bench, bench.until(worker, plan.id, gate("task")), approve=False)
+        decide(bench, bench.until(worker, plan.id, gate("result")))
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
+    counted = agrees(bench, plan.id)
     for kind in KINDS.split():
         assert counted[kind], kind
 
