@@ -64,7 +64,13 @@ def test_a_terminal_sees_the_answer_as_it_comes(planned: Program) -> None:
     assert terminal.end() == 0
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_question_that_is_cut_off_is_gone_on_with_or_closed(planned: Program, number: signal.Signals) -> None:
     go, begun = planned.home / "go", planned.home / "begun"
     agent(
