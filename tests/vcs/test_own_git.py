@@ -171,6 +171,8 @@ def test_objects_that_are_damaged_or_too_many_stay_where_they_are_and_that_is_to
         file.write_bytes(good[:-20])
         found = worktree.own_git()
         assert "could not be taken over" in found.problem
+        place.vault.keep_own("refs/holdfast/checkpoints/t/1", found.tips)
+        assert set(place.vault.refs("refs/holdfast/own").values()) == {place.base}, "what is not here is left out"
         worktree.set_own_git(begun(found, BRANCH, place.base))
         (worktree.path / ".git/objects" / blob[:2] / blob[2:]).write_bytes(good)
         assert worktree.own_git().refs["refs/heads/own"] == mine

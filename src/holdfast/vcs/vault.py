@@ -268,9 +268,12 @@ class Vault:
         self.sync()
 
     def keep_own(self, checkpoint_ref: str, oids: Collection[str]) -> None:
-        """Keeps the objects that an agent's own refs named at a checkpoint, as long as its ref is kept; durable."""
-        prefix = own_prefix(checkpoint_ref)
-        self._refs.replace(prefix, set(oids))
+        """Keeps the objects that an agent's own refs named at a checkpoint, as long as its ref is kept; durable.
+
+        Those that could not be brought here are left out.
+        """
+        lost = self.objects.missing(bytes.fromhex(oid) for oid in oids)
+        self._refs.replace(own_prefix(checkpoint_ref), {oid for oid in oids if bytes.fromhex(oid) not in lost})
         self.sync()
 
     def _put_commit(self, tree: str, parents: Sequence[str], message: str, author: str, time: datetime) -> str:

@@ -130,7 +130,8 @@ class Worktree:
 
     def dirty(self, commit: str) -> bool:
         """Says whether the files differ from those of `commit`."""
-        return self.snapshot().tree != self.vault.tree_of(commit)
+        with disk_failures():
+            return self._tracker.snapshot(full=False).tree != self.vault.tree_of(commit)
 
     def set_tree(self, tree: str) -> None:
         """Makes the files exactly those of `tree`; ignored and skipped ones stay (moved aside where one is in the way).
