@@ -17,7 +17,7 @@ from pathlib import Path
 
 from holdfast.domain.own_git import OwnCommit, OwnGit
 from holdfast.failpoints import failpoint
-from holdfast.vcs.folder import GONE, Folder, open_file
+from holdfast.vcs.folder import GONE, Folder, open_file, remove_folder
 from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.vault import Vault
 
@@ -328,7 +328,7 @@ def _is_folder(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     if _is_folder(path):
-        shutil.rmtree(path)
+        remove_folder(path)
     else:
         path.unlink(missing_ok=True)
 
@@ -339,5 +339,5 @@ def _write_over(folder: Path, name: str, text: str) -> None:
     _remove(temporary)
     temporary.write_text(text)
     if _is_folder(folder / name):
-        shutil.rmtree(folder / name)
+        remove_folder(folder / name)
     os.replace(temporary, folder / name)
