@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 
 def now() -> datetime:
@@ -21,6 +22,11 @@ def new_id() -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))
+
+
+def boot_id() -> str:
+    """Gives the id of this boot of the machine (Linux, random(4)): another one after each restart."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def jitter() -> float:

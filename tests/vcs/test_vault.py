@@ -251,6 +251,7 @@ def test_recover_removes_what_a_kill_left_and_keeps_the_rest(place: Place) -> No
     commit = vault.write_checkpoint(CHECKPOINT, vault.tree_of(place.base), [place.base], "m", TIME)
     orphan = path / "refs/holdfast/checkpoints/task/2"
     write(orphan, "1" * 40 + "\n")
+    write(path / "holdfast/checked", "an earlier boot")
     leftovers = [
         path / "packed-refs.lock",
         path / f"refs/heads/{BRANCH}.lock",
@@ -267,6 +268,9 @@ def test_recover_removes_what_a_kill_left_and_keeps_the_rest(place: Place) -> No
     assert vault.message(commit) == "m\n"
     assert vault.fsck() == []
     vault.move_branch(BRANCH, commit, place.base)
+    write(orphan, "1" * 40 + "\n")
+    assert vault.recover()
+    assert orphan.exists(), "refs are looked through once a boot: only the machine can lose what a ref names"
 
 
 def test_recover_leaves_a_vault_alone_that_another_process_uses(place: Place) -> None:

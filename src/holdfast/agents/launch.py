@@ -27,6 +27,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from holdfast import clock
 from holdfast.agents import journal
 from holdfast.agents.nursery import Nursery
 from holdfast.agents.shim import tree
@@ -149,18 +150,13 @@ def kill_strays(token: str) -> int:
 # -- start -----------------------------------------------------------------------------------------------------------
 
 
-def boot_id() -> str:
-    """Gives the id of this boot of the machine (Linux, random(4)): another one after each restart."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-
-
 def of_this_boot(folder: Path) -> bool:
     """Tells whether the run began after the machine did. What an older one wrote may not have reached the disk."""
     try:
         written = json.loads((folder / "launch.json").read_bytes())
     except (OSError, ValueError):  # `start` says what is wrong with the folder
         return True
-    return written.get("boot", boot_id()) == boot_id()
+    return written.get("boot", clock.boot_id()) == clock.boot_id()
 
 
 def _record(folder: Path, launch: Launch) -> None:
@@ -173,7 +169,7 @@ def _record(folder: Path, launch: Launch) -> None:
         "argv": [redactor.text(word) for word in launch.argv] if launch.argv else None,
         "shell": redactor.text(launch.shell) if launch.shell else None,
         "env": sorted(launch.env),
-        "boot": boot_id(),
+        "boot": clock.boot_id(),
     }
     draft = folder / "launch.json.new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

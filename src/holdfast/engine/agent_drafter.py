@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast import clock
+from holdfast import clock, planner
 from holdfast.agents import Launch, RunState, environment, kill_strays, state
 from holdfast.agents.acp import Limits, Opening, SessionWanted, TurnOutcome, run_session
 from holdfast.agents.catalog import AgentSpec
@@ -28,7 +28,6 @@ from holdfast.engine import confine
 from holdfast.engine.places import Places
 from holdfast.engine.workspace import Workspaces
 from holdfast.errors import Unavailable
-from holdfast.planner import Answer, with_schema
 from holdfast.settings import Settings
 from holdfast.vcs import write_files
 
@@ -52,12 +51,12 @@ class AgentDrafter:
     def name(self) -> str:
         return f"agent:{self.agent.name}"
 
-    async def __call__(self, prompt: str, schema: Mapping[str, Any]) -> Answer:
+    async def __call__(self, prompt: str, schema: Mapping[str, Any]) -> planner.Answer:
         folder = self.places.draft(clock.new_id())
         heard = Heard()
         try:
             await asyncio.to_thread(self._make, folder)
-            asked = with_schema(told_again(self._said) + prompt, schema)
+            asked = planner.with_schema(told_again(self._said) + prompt, schema)
             done = await self._hold(folder, asked, heard)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -68,7 +67,7 @@ class AgentDrafter:
                 code=done.reason,
             )
         self._said.append((prompt, heard.text))
-        return Answer(heard.text, done.usage or TokenUsage())
+        return planner.Answer(heard.text, done.usage or TokenUsage())
 
     def _make(self, folder: Path) -> None:
         remove_left(folder.parent)

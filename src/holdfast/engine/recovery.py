@@ -5,8 +5,6 @@ Dead means that its liveness lock is free, never that it was silent for long: tw
 
 from __future__ import annotations
 
-from dbos import DBOS
-
 from holdfast.domain.plan import Plan
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
@@ -49,18 +47,10 @@ def take_over(runtime: Runtime) -> None:
     for worker in others:
         if locks.is_alive(runtime.database, worker.id):
             continue
-        recover_workflows(worker.id)
+        runtime.engine.hand_back(worker.id, worker.home)
         failpoint("engine.recovery.handed_back")
         with runtime.database.transaction() as connection:
             workers.stop(connection, worker.id, actor=runtime.actor)
-
-
-def recover_workflows(worker_id: str) -> None:
-    """The one use of a private name of DBOS 3.4: it has no public call for another executor's workflows.
-
-    Idempotent: it re-enqueues only rows that are PENDING under that executor.
-    """
-    DBOS._recover_pending_workflows([worker_id])  # pyright: ignore[reportPrivateUsage]
 
 
 def reconcile(runtime: Runtime) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from holdfast import planner
 from holdfast.domain import suggestions, supervision
 from holdfast.domain.edits import Outline
 from holdfast.domain.plan import Plan, Project, SupervisorMode
@@ -29,7 +30,6 @@ from holdfast.engine.inquiries import Asked, Inquiry
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.errors import HoldfastError, InfraError, Unavailable, UserError
 from holdfast.failpoints import failpoint
-from holdfast.planner import Answer, Drafted, rescue_plan
 from holdfast.store import Connection, Operation, OperationStatus, edits, iterations, operations, plans, projects, steps
 
 KIND = "replan"
@@ -87,7 +87,7 @@ async def consider(runtime: Runtime, plan_id: str, run: int) -> None:
             author, sandbox = await in_thread(chosen, runtime, stand)
             drafter = Supervised(runtime, stand, author, sandbox, stop)
             file = file_of(stand.now)
-            drafted = await rescue_plan(
+            drafted = await planner.rescue_plan(
                 drafter, file, stand.failures, lambda wanted: suggesting.tried(stand.now, wanted)
             )
         except InfraError:
@@ -144,7 +144,7 @@ class Supervised:
     stop: asyncio.Event
     _asked: int = 0
 
-    async def __call__(self, prompt: str, schema: Mapping[str, Any]) -> Answer:
+    async def __call__(self, prompt: str, schema: Mapping[str, Any]) -> planner.Answer:
         self._asked += 1
         question = supervision.what_now(self.stand.failed) if self._asked == 1 else prompt
         asked = Asked(question, prompt, self.name, dict(schema))
@@ -154,7 +154,7 @@ class Supervised:
             done = await supervisor.answer(self.runtime, inquiry, tell=lambda _inquiry, _updates: None, stop=self.stop)
         if done.progress.error:
             raise Unavailable(f"{self.name} gave no answer: {done.progress.error}")
-        return Answer(done.progress.answer, done.progress.used)
+        return planner.Answer(done.progress.answer, done.progress.used)
 
     def _begin(self, inquiry_id: str, asked: Asked) -> Inquiry:
         with self.runtime.database.transaction() as connection:
@@ -168,7 +168,7 @@ def give_up(runtime: Runtime, stand: Stand, error: str) -> None:
         _end(connection, plan, stand, {"applied": False, "error": error}, OperationStatus.FAILED)
 
 
-def settle(runtime: Runtime, stand: Stand, drafted: Drafted[tuple[Suggestion, ...]]) -> None:
+def settle(runtime: Runtime, stand: Stand, drafted: planner.Drafted[tuple[Suggestion, ...]]) -> None:
     """Stores the suggestions as a review, and carries them out where the plan wants that and still stands so."""
     with runtime.database.transaction() as connection:
         plan = plans.lock(connection, stand.plan.id)
@@ -187,7 +187,7 @@ def settle(runtime: Runtime, stand: Stand, drafted: Drafted[tuple[Suggestion, ..
         _end(connection, plan, stand, outcome, OperationStatus.DONE)
 
 
-def _review(stand: Stand, drafted: Drafted[tuple[Suggestion, ...]]) -> dict[str, object]:
+def _review(stand: Stand, drafted: planner.Drafted[tuple[Suggestion, ...]]) -> dict[str, object]:
     """Gives what an iteration keeps of suggestions, as `plan review` does."""
     return {
         "type": "after_failure",

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from holdfast import clock
+from holdfast import clock, planner
 from holdfast.agents import Launch, acp, environment
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.agents.catalog import AgentSpec
@@ -49,7 +49,6 @@ from holdfast.engine.task_agent import CUT_OFF, DEATHS, MAX_DEATHS
 from holdfast.engine.task_command import MAX_RESTARTS
 from holdfast.errors import HoldfastError, InfraError
 from holdfast.failpoints import failpoint
-from holdfast.planner import ModelDrafter, answer_question, with_schema
 from holdfast.sandbox import Sandbox
 from holdfast.store import Blob, Connection, conversations, messages, plans, projects
 from holdfast.vcs import write_files
@@ -313,7 +312,7 @@ def _prompt(work: _Work, opening: Opening) -> str:
         plan, phases = plans.get(connection, work.plan.id), plans.phases_of(connection, work.plan.id)
         tasks = plans.tasks_of(connection, work.plan.id)
         said = said_before(connection, work.inquiry)
-    wording = asked.prompt if asked.schema is None else with_schema(asked.prompt, asked.schema)
+    wording = asked.prompt if asked.schema is None else planner.with_schema(asked.prompt, asked.schema)
     if opening.carried and opening.session_id == work.inquiry.progress.session:
         prompt = supervision.GO_ON
     elif opening.carried:
@@ -409,7 +408,7 @@ def _fitting(parts: Parts, new: Sequence[Message]) -> tuple[tuple[Message, ...],
 async def _ask_model(work: _Work, stop: asyncio.Event) -> Inquiry:
     """Asks the model; it is asked again where the process died before its answer was stored, as it changes nothing."""
     settings, asked = work.parts.settings, work.inquiry.asked
-    drafter = ModelDrafter(
+    drafter = planner.ModelDrafter(
         asked.author,
         base_url=settings.planner_base_url,
         timeout_seconds=settings.planner_timeout_seconds,
@@ -417,7 +416,7 @@ async def _ask_model(work: _Work, stop: asyncio.Event) -> Inquiry:
     )
     prompt = await in_thread(_words, work)
     asking = asyncio.ensure_future(
-        answer_question(drafter, prompt) if asked.schema is None else drafter(prompt, asked.schema)
+        planner.answer_question(drafter, prompt) if asked.schema is None else drafter(prompt, asked.schema)
     )
     stopped = asyncio.ensure_future(stop.wait())
     try:

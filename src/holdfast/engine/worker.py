@@ -13,7 +13,7 @@ from holdfast.engine import plan_run, runtime, task_run
 from holdfast.engine.answering import Answering
 from holdfast.engine.control import Control
 from holdfast.engine.places import Places
-from holdfast.engine.queues import APPLICATION_VERSION, SERIALIZER, Engine, application, plans_queue
+from holdfast.engine.queues import APPLICATION_VERSION, SERIALIZER, Engine, application
 from holdfast.engine.recovery import recover
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Workspaces
@@ -23,10 +23,8 @@ from holdfast.store import Worker as WorkerRow
 
 # The workflows that DBOS may be asked to run; naming them here loads and registers them.
 WORKFLOWS = (plan_run.run_plan, task_run.run_task)
-# How soon the driver of a plan starts, and how soon one that waits for a person or a time hears that it was woken.
-PLAN_POLL_SECONDS = 0.3
+# How soon a driver that waits for a person or a time hears that it was woken.
 WAKE_POLL_SECONDS = 0.1
-PLANS_AT_ONCE = 100
 
 
 class Worker:
@@ -106,6 +104,5 @@ class Worker:
                 "log_level": "ERROR",
             }
         )
-        DBOS.listen_queues([plans_queue(home)])
+        DBOS.listen_queues(self.runtime.engine.register_queues(home))
         DBOS.launch()
-        DBOS.register_queue(plans_queue(home), worker_concurrency=PLANS_AT_ONCE, polling_interval_sec=PLAN_POLL_SECONDS)

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
-from holdfast.clock import new_id
+from holdfast.clock import boot_id, new_id
 from holdfast.errors import Corruption, IllegalState, NotFound, UsageError, UserError
 from holdfast.failpoints import failpoint
 from holdfast.vcs import git, trees
@@ -479,11 +479,16 @@ class Vault:
                 return True
 
     def _drop_broken_refs(self) -> None:
+        """Objects are written before the refs to them: only a machine that went down can have lost them, and once."""
+        checked, boot = self.path / "holdfast" / "checked", boot_id()
+        if checked.exists() and checked.read_text("ascii") == boot:
+            return
         refs = {**self.refs(CHECKPOINT_REFS), **self.refs(OWN_REFS)}
         gone = self.objects.missing({bytes.fromhex(oid) for oid in refs.values()})
         for ref, oid in refs.items():
             if bytes.fromhex(oid) in gone:
                 self._refs.delete(ref)
+        checked.write_text(boot, "ascii")
 
 
 def own_prefix(checkpoint_ref: str) -> str:
@@ -574,8 +579,9 @@ def _make_private(making: Path, object_format: str, exclude: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    for lock in (*path.glob("*.lock"), *path.glob("refs/**/*.lock")):
-        lock.unlink(missing_ok=True)
+    for lock in (*path.glob("*.lock"), *(Path(at, name) for at, _, names in os.walk(path / "refs") for name in names)):
+        if lock.suffix == ".lock":
+            lock.unlink(missing_ok=True)
     objects = path / "objects"
     for folder in (objects, objects / "pack"):
         for leftover in folder.iterdir():
