@@ -12,7 +12,7 @@ from holdfast.domain.step import StepState, state
 from holdfast.domain.task import FailureKind
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus
 from holdfast.errors import IllegalState
-from holdfast.store import checkpoints
+from holdfast.store import checkpoints, tables
 
 WHOLE = """
 title: A whole plan
@@ -280,3 +280,24 @@ phases:
     assert set(bench.files(view.plan.branch)) == {".gitignore", "README", "b", "by-hand"}
     assert list(database.examine(bench.house)) == []
     shutil.rmtree(worktree)
+
+
+def test_a_plan_in_which_nothing_can_go_on_pauses_and_says_what_holds_what_up(bench: Bench) -> None:
+    view = bench.run(
+        """
+title: Held up
+phases:
+  - {title: one, pause_after: true, tasks: [{title: first, run: "true"}]}
+  - title: two
+    tasks: [{title: gone, run: "true"}, {title: held, run: "true", depends_on: [gone]}]
+"""
+    )
+    assert view.plan.pause_reason is PauseReason.PHASE_COMPLETE
+    with bench.house.database.transaction() as connection:
+        # No command cancels one task: this is what a mistake of ours, or of somebody's SQL, would leave.
+        gone = tables.tasks.c.id == view.tasks[1].id
+        connection.execute(tables.tasks.update().where(gone).values(status="cancelled"))
+    view = bench.again(view.plan.id)
+    assert (view.plan.status, view.plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.DEADLOCK)
+    assert "held up by T2 (gone: cancelled)" in view.plan.error
+    assert execution.exit_code(view.plan) == 6

@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import text
 from tests.engine.conftest import Bench, opened, settings, statuses
 
 from holdfast import clock
+from holdfast.agents import journal, kill_strays
 from holdfast.app import database, execution, plans
 from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PlanStatus
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
-from holdfast.store import OperationStatus, operations
+from holdfast.store import OperationStatus, operations, tables
 
 WORKER = """
 import threading
@@ -129,6 +131,33 @@ def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
     with bench.working() as worker:
         assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
     assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
+
+
+def test_the_hours_in_which_a_machine_was_off_are_idle_time_and_on_no_budget(bench: Bench, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    command = f"test -e {begun} || {{ touch {begun}; exec sleep 600; }}"
+    task = f"{{title: t, run: '{command}', budget: {{max_seconds: 600}}}}"
+    plan = bench.start(f"title: T\nphases: [{{title: a, tasks: [{task}]}}]")
+    with bench.working() as worker:
+        bench.until(worker, plan.id, lambda _: begun.exists())
+    (step,) = plans.show(bench.house, plan.id).steps
+    (run,) = bench.house.places.runs(step.id)
+    os.kill(cast(int, next(journal.read(run / "journal.jsonl")).fields["shim"]), signal.SIGKILL)
+    kill_strays(step.id)
+    night = timedelta(hours=8)
+    evening = (clock.now() - night).timestamp()
+    for file in run.iterdir():
+        os.utime(file, (evening, evening))
+    with bench.house.database.transaction() as connection:
+        connection.execute(tables.steps.update().values(started_at=step.started_at - night))
+        connection.execute(tables.workers.update().values(seen_at=clock.now() - night))
+    with bench.working() as worker:
+        view = bench.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED
+    (step,) = view.steps
+    assert step.restarts == 1
+    assert step.idle_seconds == pytest.approx(night.total_seconds(), abs=120)
+    assert 0 < view.usage.seconds < 240
 
 
 def test_workflows_that_ended_are_forgotten_and_the_record_stays(either: Bench) -> None:

@@ -13,10 +13,12 @@ from tests.store.world import World, build, end, new_checkpoint, new_worker, sta
 from holdfast import clock
 from holdfast.domain.checkpoint import CheckpointKind, StageName
 from holdfast.domain.history import EventType
-from holdfast.domain.step import StepState, parent_of_next, state
+from holdfast.domain.plan import ApprovalKind
+from holdfast.domain.step import StepState, parent_of_next, state, worked_seconds
 from holdfast.domain.task import FailureKind
+from holdfast.domain.transitions import ApprovalStatus
 from holdfast.errors import ClaimLost, IllegalState, NotFound, UsageError
-from holdfast.store import checkpoints, events, step_lines, steps, tasks
+from holdfast.store import approvals, checkpoints, events, step_lines, steps, tables, tasks
 from holdfast.store.faults import ConstraintViolated
 from holdfast.store.tables import events as event_table
 from holdfast.store.tables import steps as step_table
@@ -170,6 +172,24 @@ def test_usage_adds_up_what_steps_took(world: World) -> None:
     assert (used.tokens, used.cost_usd) == (10, 0.5)
     assert used.seconds == pytest.approx(7 + (one.ended_at - one.started_at).total_seconds())
     assert mine.seconds == 7
+
+
+def test_usage_leaves_out_the_time_in_which_an_agent_waits_for_a_person(world: World) -> None:
+    step = start(world, world.task)
+    asked = {"plan_id": world.plan.id, "task_id": world.task.id, "kind": ApprovalKind.PERMISSION, "actor": "w"}
+    with world.database.transaction() as connection:
+        gates = [approvals.open(connection, id=clock.new_id(), title="?", subject=name, **asked) for name in "ab"]
+        ago = clock.now() - timedelta(hours=1)
+        connection.execute(tables.steps.update().values(started_at=ago - timedelta(seconds=60)))
+        connection.execute(tables.approvals.update().values(opened_at=ago))
+        assert steps.usage(connection, task_id=world.task.id, now=clock.now()).seconds == pytest.approx(60)
+        for gate in gates:
+            approvals.decide(connection, gate, ApprovalStatus.APPROVED, actor="ada")
+        idle = steps.get_by_id(connection, step.id).idle_seconds
+        assert idle == pytest.approx(3600, abs=60), "the same hour is not counted for each of them"
+        later = clock.now() + timedelta(seconds=100)
+        assert steps.usage(connection, task_id=world.task.id, now=later).seconds == pytest.approx(160, abs=60)
+    assert worked_seconds(end(world, step), clock.now()) < 200
 
 
 def test_exported_steps_come_back_with_their_numbers(world: World) -> None:

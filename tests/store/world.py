@@ -115,7 +115,7 @@ def build(database: Database, slug: str = "shop") -> World:
 
 
 def new_worker(database: Database) -> str:
-    worker = Worker(clock.new_id(), "here", 42, WorkerKind.RUN, "home-1", "0.1", AT)
+    worker = Worker(clock.new_id(), "here", 42, WorkerKind.RUN, "home-1", "0.1", AT, AT)
     with database.transaction() as connection:
         workers.add(connection, worker)
     return worker.id

@@ -17,7 +17,7 @@ from holdfast.app.tasks import TaskView, compare
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.plan import Phase, PhaseMode, Plan
-from holdfast.domain.step import Step
+from holdfast.domain.step import Step, worked_seconds
 from holdfast.domain.task import Executor, FailureKind, Task
 from holdfast.domain.transitions import (
     PLAN_EXECUTING,
@@ -216,7 +216,7 @@ def row(
         task=task,
         plan=plan,
         verify=verified(task, last),
-        seconds=sum(((each.ended_at or clock.now()) - each.started_at).total_seconds() for each in done),
+        seconds=sum(worked_seconds(each, clock.now()) for each in done),
         tokens=sum(each.tokens for each in done),
         cost_usd=sum(each.cost_usd for each in done),
         files=changed.files_total if changed else 0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from holdfast.app import tasks
 from holdfast.app.wire import House
 from holdfast.domain.plan import Project
-from holdfast.domain.step import Step, state
+from holdfast.domain.step import Step, state, worked_seconds
 from holdfast.domain.task import Task
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import Imported, LogLine, Page, logs, step_lines, steps
@@ -95,7 +95,7 @@ def compare(house: House, project: Project, first: int, second: int) -> StepDiff
         pair = (one.agent_config.get(key), two.agent_config.get(key))
         if pair[0] != pair[1]:
             fields[f"agent_config.{key}"] = pair
-    seconds = tuple((s.ended_at - s.started_at).total_seconds() if s.ended_at else None for s in (one, two))
+    seconds = tuple(worked_seconds(each, each.ended_at) if each.ended_at else None for each in (one, two))
     fields["seconds"] = (seconds[0], seconds[1])
     return StepDiff(code, fields)
 

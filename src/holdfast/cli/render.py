@@ -200,6 +200,8 @@ def asked_in(gate: Approval) -> str:
 
 def steps_table(rows: Iterable[tuple[Step, str, str]], *, parents: Mapping[int, int | None] | None = None) -> Table:
     """Makes a table of steps, each with its state and what names its task; with `parents`, what each came after."""
+    from holdfast.domain.step import worked_seconds
+
     shown = [
         [
             str(step.number),
@@ -209,7 +211,7 @@ def steps_table(rows: Iterable[tuple[Step, str, str]], *, parents: Mapping[int, 
             f"#{step.attempt}",
             short(step.commit_after or step.commit_before),
             str(step.files_changed or ""),
-            seconds(lasted(step.started_at, step.ended_at)),
+            seconds(worked_seconds(step, clock.now())),
             seconds(step.cpu_seconds),
             size(step.peak_memory_bytes),
             when(step.started_at),

@@ -93,7 +93,9 @@ def show(session: Session, number: str, project: str) -> int:
 
 
 def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
-    from holdfast.cli.render import cost, count, facts, lasted, safe, say, seconds, show, size, tokens, when, word
+    from holdfast.cli.render import cost, count, facts, safe, say, seconds, show, size, tokens, when, word
+    from holdfast.clock import now
+    from holdfast.domain.step import worked_seconds
     from holdfast.domain.usage import spent
 
     step, out = found.step, session.out
@@ -110,7 +112,8 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
                 ("  commits", f"{step.commit_before} → {step.commit_after or '…'}"),
                 ("  started", when(step.started_at)),
                 ("  ended", when(step.ended_at)),
-                ("  took", seconds(lasted(step.started_at, step.ended_at))),
+                ("  took", seconds(worked_seconds(step, now()))),
+                ("  idle", f"{seconds(step.idle_seconds)} more" if step.idle_seconds >= 1 else ""),
                 ("  exit code", "" if step.exit_code is None else str(step.exit_code)),
                 ("  failure", str(step.failure or "")),
                 ("  error", step.error),

@@ -16,7 +16,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was spent: wall seconds of steps, tokens, US dollars."""
+    """What was spent: wall seconds of steps (idle ones not), tokens, US dollars."""
 
     seconds: float = 0.0
     tokens: int = 0

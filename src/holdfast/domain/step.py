@@ -25,7 +25,8 @@ class Step:
     """One run. `number` is 1, 2, 3 … in its project and never reused; `active` only ever goes from true to false.
 
     `commit_after` equals `commit_before` where the task changed nothing. Times are UTC, `cpu_seconds` user + system,
-    `peak_memory_bytes` the largest resident set of one of its processes.
+    `peak_memory_bytes` the largest resident set of one of its processes; in `idle_seconds` it could not go on: its
+    agent waited for a person, or no worker lived and what it ran was gone.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Step:
     failure: FailureKind | None = None
     error: str = ""
     restarts: int = 0
+    idle_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     tokens: int = 0
@@ -66,6 +68,11 @@ def state(step: Step) -> StepState:
     if step.ended_at is None:
         return StepState.RUNNING
     return StepState.COMPLETED if step.exit_code == 0 else StepState.FAILED
+
+
+def worked_seconds(step: Step, now: datetime) -> float:
+    """Gives the wall seconds of a step up to `now` without those in which nothing of it could go on."""
+    return max(0.0, ((step.ended_at or now) - step.started_at).total_seconds() - step.idle_seconds)
 
 
 def parent_of_next(steps: Sequence[Step], branch: str) -> str | None:

@@ -17,10 +17,11 @@ from holdfast.engine import inquiries
 from holdfast.engine.requests import begin_requests
 from holdfast.engine.runtime import LOG, Runtime, persistent
 from holdfast.errors import InfraError
-from holdfast.store import Connection, plans, steps, tasks
+from holdfast.store import Connection, plans, steps, tasks, workers
 
 LOOK_SECONDS = 0.25
 RECOVER_SECONDS = 5.0
+SEE_SECONDS = 20.0
 FORGET_SECONDS = 600.0
 KEPT_DAYS = 7
 
@@ -39,12 +40,15 @@ class Control(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        recovered = forgotten = time.monotonic()
+        recovered = forgotten = seen = time.monotonic()
         begun = set[str]()
         while not self._stopped.wait(LOOK_SECONDS):
             try:
                 persistent(stop_what_must, self._runtime)
                 persistent(begin_requests, self._runtime, begun)
+                if self._runtime.executions and time.monotonic() - seen > SEE_SECONDS:
+                    persistent(see, self._runtime)
+                    seen = time.monotonic()
                 if time.monotonic() - recovered > RECOVER_SECONDS:
                     persistent(self._recover)
                     recovered = time.monotonic()
@@ -59,6 +63,11 @@ class Control(threading.Thread):
                 LOG.exception("internal error")
                 self._runtime.break_down(InfraError(f"internal error in the control thread: {error}"))
                 return
+
+
+def see(runtime: Runtime) -> None:
+    with runtime.database.transaction() as connection:
+        workers.see(connection, runtime.worker_id)
 
 
 def stop_what_must(runtime: Runtime) -> None:

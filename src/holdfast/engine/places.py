@@ -40,6 +40,10 @@ class Places:
         """Gives the folder of one launched command; `owner_id` is its step (or its plan, for the plan's own checks)."""
         return self.data / "runs" / owner_id / name
 
+    def runs(self, owner_id: str) -> list[Path]:
+        """Gives the folders of all that was launched for a step so far."""
+        return list((self.data / "runs" / owner_id).glob("*"))
+
     def draft(self, name: str) -> Path:
         """Gives the folder of one question to an agent that drafts plans; it is removed after its answer."""
         return self.data / "drafts" / name

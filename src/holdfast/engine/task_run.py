@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import cast
 
 from dbos import DBOS, SetWorkflowID
 
 from holdfast import clock
+from holdfast.agents import RunState, state
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, OwnGit, begun, bound, changes, fresh, own_git_of
 from holdfast.domain.plan import PhaseMode, Plan
-from holdfast.domain.step import Step
+from holdfast.domain.step import Step, worked_seconds
 from holdfast.domain.task import Executor, FailureKind
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import confine, task_agent, task_command
@@ -40,7 +42,18 @@ from holdfast.engine.work import (
 )
 from holdfast.engine.workspace import commit_work
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, approvals, checkpoints, events, metrics, plans, steps, tasks, translated
+from holdfast.store import (
+    Connection,
+    approvals,
+    checkpoints,
+    events,
+    metrics,
+    plans,
+    steps,
+    tasks,
+    translated,
+    workers,
+)
 from holdfast.vcs import Change, Vault, Worktree, measure, new_commits
 
 
@@ -127,13 +140,27 @@ def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
         task = tasks.get(connection, task_id)
         if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
             return None
+        seen = workers.seen_with(connection, task_id)
         claim = tasks.take_claim(connection, task_id, runtime.worker_id)
         work = load(connection, task, claim)
+        if work.begun is not None and seen is not None:
+            idle = work.begun.idle_seconds + since_life(runtime, work.begun, seen)
+            steps.set_fields(connection, work.begun.id, claim=claim, idle_seconds=idle)
         if task.status is TaskStatus.QUEUED and (work.plan.stop is not None or work.plan.cancel_requested):
             tasks.set_status(connection, work.task, TaskStatus.PAUSED, claim=claim, actor=runtime.actor)
             runtime.wake(connection, work.plan)
             return None
         return work
+
+
+def since_life(runtime: Runtime, step: Step, seen: datetime) -> float:
+    """Gives for how many seconds nothing of a step has run, if nothing does; its worker was last `seen` then."""
+    runs = runtime.places.runs(step.id)
+    if any(state(run) in (RunState.STARTING, RunState.RUNNING) for run in runs):
+        return 0.0
+    # What a shim wrote last, it wrote while what it keeps was alive.
+    written = [path.stat().st_mtime for run in runs for path in run.iterdir()]
+    return max(0.0, clock.now().timestamp() - max(seen.timestamp(), *written))
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +403,7 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
     # What its agent still asked for, nobody needs to decide.
     approvals.cancel_open(connection, plan_id=plan.id, task_id=work.task.id, actor=runtime.actor)
     move_task(connection, runtime, work, plan, ended)
-    seconds = (ended.ended_at - ended.started_at).total_seconds() if ended.ended_at else 0.0
+    seconds = worked_seconds(ended, clock.now())
     measured = {
         "duration": (seconds, "s"),
         "cpu": (ended.cpu_seconds, "s"),

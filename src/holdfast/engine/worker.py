@@ -80,6 +80,7 @@ class Worker:
         self._answering.take_up()
 
     def _row(self) -> WorkerRow:
+        now = clock.now()
         return WorkerRow(
             id=self.id,
             host=socket.gethostname(),
@@ -87,7 +88,8 @@ class Worker:
             kind=self._kind,
             home=self.runtime.places.home,
             version=__version__,
-            started_at=clock.now(),
+            started_at=now,
+            seen_at=now,
         )
 
     def _launch(self, database: Database) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from holdfast import clock
 from holdfast.domain import transitions
@@ -17,7 +17,9 @@ from holdfast.errors import IllegalState
 from holdfast.store import events, references
 from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import entity, next_numbers, one, project_of
-from holdfast.store.tables import LOCAL_OWNER, approvals, plans
+from holdfast.store.tables import LOCAL_OWNER, approvals, plans, steps
+
+_OF_AGENTS = (ApprovalKind.PERMISSION, ApprovalKind.QUESTION)
 
 
 def open(
@@ -94,15 +96,34 @@ def decide(
         "comment": comment,
         "details": {**approval.details, "always": True} if always else approval.details,
     }
+    asker = (approval.task_id,) if approval.task_id and approval.kind in _OF_AGENTS else ()
+    waited = waiting_since(connection, asker)
     row = connection.execute(update(approvals).where(*where).values(**values).returning(approvals)).one_or_none()
     if row is None:
         found = get(connection, approval.id)
         raise IllegalState(
             f"gate A{found.number} is {found.status} by {found.decided_by} already", code="changed_meanwhile"
         )
+    for task_id, since in waited.items():
+        idle = steps.c.idle_seconds + (values["decided_at"] - since).total_seconds()
+        running = (steps.c.task_id == task_id, steps.c.ended_at.is_(None))
+        connection.execute(update(steps).where(*running).values(idle_seconds=idle))
     told = {"number": approval.number, "kind": approval.kind, "from": approval.status, "to": status}
     _tell(connection, approval, str(status), actor, {**told, "comment": comment} | ({"always": True} if always else {}))
     return entity(Approval, row)
+
+
+def waiting_since(connection: Connection, task_ids: Collection[str]) -> dict[str, datetime]:
+    """Gives since when the agents of those tasks that wait for a person wait for those who have not decided yet."""
+    if not task_ids:
+        return {}
+    opened = func.min(case((approvals.c.status == ApprovalStatus.OPEN, approvals.c.opened_at)))
+    query = (
+        select(approvals.c.task_id, opened, func.max(approvals.c.decided_at))
+        .where(approvals.c.task_id.in_(task_ids), approvals.c.kind.in_(_OF_AGENTS))
+        .group_by(approvals.c.task_id)
+    )
+    return {task_id: max(first, decided or first) for task_id, first, decided in connection.execute(query) if first}
 
 
 def get(connection: Connection, approval_id: str) -> Approval:
@@ -177,7 +198,7 @@ def asking(connection: Connection, plan_id: str) -> set[str]:
     query = select(approvals.c.task_id).where(
         approvals.c.plan_id == plan_id,
         approvals.c.status == ApprovalStatus.OPEN,
-        approvals.c.kind.in_((ApprovalKind.PERMISSION, ApprovalKind.QUESTION)),
+        approvals.c.kind.in_(_OF_AGENTS),
     )
     return set(connection.execute(query).scalars())
 

@@ -21,7 +21,7 @@ def past_tasks(connection: Connection, *, limit: int = 1000) -> tuple[PastTask, 
     query = (
         select(
             plans.c.project_id, tasks.c.executor, tasks.c.agent, tasks.c.command, steps.c.task_id, steps.c.started_at,
-            steps.c.ended_at, steps.c.tokens, steps.c.cost_usd,
+            steps.c.ended_at, steps.c.idle_seconds, steps.c.tokens, steps.c.cost_usd,
         )
         .join(tasks, tasks.c.id == steps.c.task_id)
         .join(plans, plans.c.id == tasks.c.plan_id)
@@ -37,7 +37,9 @@ def past_tasks(connection: Connection, *, limit: int = 1000) -> tuple[PastTask, 
             executor=row.executor,
             agent=row.agent,
             command=row.command,
-            seconds=(row.ended_at - row.started_at).total_seconds() + (before.seconds if before else 0.0),
+            seconds=(row.ended_at - row.started_at).total_seconds()
+            - row.idle_seconds
+            + (before.seconds if before else 0.0),
             tokens=row.tokens + (before.tokens if before else 0),
             cost_usd=row.cost_usd + ((before.cost_usd if before else 0.0) or 0.0) if known else None,
         )

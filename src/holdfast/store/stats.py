@@ -164,8 +164,10 @@ def _launches(connection: Connection) -> Any:
 
 def _seconds(connection: Connection) -> ColumnElement[Any]:
     if connection.dialect.name == "sqlite":
-        return (type_coerce(steps.c.ended_at, BigInteger) - type_coerce(steps.c.started_at, BigInteger)) / 1e6
-    return cast(extract("epoch", steps.c.ended_at - steps.c.started_at), Float)
+        wall = (type_coerce(steps.c.ended_at, BigInteger) - type_coerce(steps.c.started_at, BigInteger)) / 1e6
+    else:
+        wall = cast(extract("epoch", steps.c.ended_at - steps.c.started_at), Float)
+    return wall - steps.c.idle_seconds
 
 
 def _where(wanted: Mapping[Any, str | None]) -> Place:

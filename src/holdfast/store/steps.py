@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
@@ -16,10 +16,13 @@ from holdfast.domain.step import Step, state
 from holdfast.domain.task import FailureKind
 from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
-from holdfast.store import events
+from holdfast.store import approvals, events
 from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, insert_fenced, one
-from holdfast.store.tables import plans, projects, steps, tasks
+from holdfast.store.tables import plans, projects, steps, tasks, workers
+
+# A worker with a task says more often that it is there; after this long without, nobody knows whether the task runs.
+UNSEEN = timedelta(seconds=60)
 
 _GUARDED = frozenset(
     "id number project_id plan_id task_id parent_step_id attempt run active started_at ended_at exit_code "  # noqa: SIM905
@@ -317,8 +320,15 @@ def of_plan(connection: Connection, plan_id: str) -> tuple[Step, ...]:
 def usage(connection: Connection, *, now: datetime, plan_id: str | None = None, task_id: str | None = None) -> Usage:
     """Gives what the steps of a plan or of a task have used up to `now`, running and rolled-back ones too."""
     owner = steps.c.plan_id == plan_id if task_id is None else steps.c.task_id == task_id
-    query = select(steps.c.started_at, steps.c.ended_at, steps.c.tokens, steps.c.cost_usd).where(owner)
+    columns = (steps.c.task_id, steps.c.started_at, steps.c.ended_at, steps.c.idle_seconds, steps.c.tokens)
+    attended = tasks.outerjoin(workers, workers.c.id == tasks.c.claimed_by)
+    query = select(*columns, steps.c.cost_usd, workers.c.seen_at).join(attended, tasks.c.id == steps.c.task_id)
+    rows = connection.execute(query.where(owner)).all()
+    asking = approvals.waiting_since(connection, {row.task_id for row in rows if row.ended_at is None})
     used = Usage()
-    for started, ended, tokens, cost in connection.execute(query):
-        used += Usage(((ended or now) - started).total_seconds(), tokens, cost)
+    for row in rows:
+        attended_until = (row.seen_at or now) + UNSEEN
+        until = row.ended_at or min(now, asking.get(row.task_id, now), attended_until)
+        seconds = (until - row.started_at).total_seconds() - row.idle_seconds
+        used += Usage(max(0.0, seconds), row.tokens, row.cost_usd)
     return used

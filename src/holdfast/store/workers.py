@@ -12,12 +12,15 @@ from holdfast.domain.history import EventType
 from holdfast.store import events
 from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import columns_of, entity, one
-from holdfast.store.tables import WorkerKind, workers
+from holdfast.store.tables import WorkerKind, tasks, workers
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that runs tasks; `home` tells its data folder, and so which worktrees it can reach."""
+    """A process that runs tasks; `home` tells its data folder, and so which worktrees it can reach.
+
+    While tasks run in it, it writes `seen_at` now and then: how long nobody has been there, never whether it is dead.
+    """
 
     id: str
     host: str
@@ -26,6 +29,7 @@ class Worker:
     home: str
     version: str
     started_at: datetime
+    seen_at: datetime
     stopped_at: datetime | None = None
 
 
@@ -34,6 +38,17 @@ def add(connection: Connection, worker: Worker) -> Worker:
     connection.execute(workers.insert().values(**columns_of(worker)))
     _tell(connection, worker, "started")
     return worker
+
+
+def see(connection: Connection, worker_id: str) -> None:
+    """Writes that a worker is there."""
+    connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=clock.now()))
+
+
+def seen_with(connection: Connection, task_id: str) -> datetime | None:
+    """Gives when the worker that has claimed a task was last seen; None if none has."""
+    query = select(workers.c.seen_at).join(tasks, tasks.c.claimed_by == workers.c.id).where(tasks.c.id == task_id)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def stop(connection: Connection, worker_id: str, *, actor: str = "") -> Worker:
