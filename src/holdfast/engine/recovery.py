@@ -59,10 +59,12 @@ def reconcile(runtime: Runtime) -> None:
         executing = plans.executing(connection, home=runtime.places.home)
     drivers = {plan_workflow_id(plan.id, plan.run): plan for plan in executing}
     alive = runtime.engine.live(list(drivers)) if drivers else set[str]()
+    unstarted = set[str]()
     for workflow_id, plan in drivers.items():
-        reconcile_tasks(runtime, plan)
+        unstarted |= reconcile_tasks(runtime, plan)
         if workflow_id not in alive:
             restart_driver(runtime, plan)
+    runtime.unstarted = frozenset(unstarted)
 
 
 def restart_driver(runtime: Runtime, plan: Plan) -> None:
@@ -72,7 +74,12 @@ def restart_driver(runtime: Runtime, plan: Plan) -> None:
             start_driver(connection, runtime.engine, runtime.places.home, locked)
 
 
-def reconcile_tasks(runtime: Runtime, plan: Plan) -> None:
+def reconcile_tasks(runtime: Runtime, plan: Plan) -> set[str]:
+    """Frees the tasks of a plan whose workflow is gone, and gives the workflows that may be about to be started.
+
+    A driver starts what it has queued a moment later: only what it has not by the next look is given up. Before the
+    first look no driver has run here.
+    """
     with runtime.database.read() as connection:
         busy = [
             task
@@ -81,9 +88,11 @@ def reconcile_tasks(runtime: Runtime, plan: Plan) -> None:
         ]
     workflows = {task_workflow_id(task.id, task.run): task for task in busy}
     alive = runtime.engine.live(list(workflows)) if workflows else set[str]()
-    for workflow_id, task in workflows.items():
-        if workflow_id not in alive:
+    gone = {workflow_id: task for workflow_id, task in workflows.items() if workflow_id not in alive}
+    for workflow_id, task in gone.items():
+        if task.status is TaskStatus.RUNNING or runtime.unstarted is None or workflow_id in runtime.unstarted:
             interrupt(runtime, plan, task)
+    return set(gone)
 
 
 def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:

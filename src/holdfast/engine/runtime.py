@@ -48,7 +48,10 @@ class Closed(Exception):
 
 @dataclass(slots=True)
 class Runtime:
-    """The parts of one worker. `broken` holds the first infrastructure error; then the worker ends at once."""
+    """The parts of one worker. `broken` holds the first infrastructure error; then the worker ends at once.
+
+    `unstarted` are the workflows of queued tasks that had not been started at the last look for lost ones, if it was.
+    """
 
     database: Database
     settings: Settings
@@ -59,6 +62,7 @@ class Runtime:
     executions: dict[str, Execution] = field(default_factory=dict[str, Execution])
     drivers: Drivers = field(default_factory=Drivers)
     slots: asyncio.Semaphore = field(init=False)
+    unstarted: frozenset[str] | None = None
     broken: InfraError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     _gate: threading.Condition = field(default_factory=threading.Condition)
