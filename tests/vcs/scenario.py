@@ -88,6 +88,8 @@ def run(folder: Path) -> dict[str, object]:
             blobs = BlobFolder(folder / "data/blobs")
             worktree.set_tree(vault.tree_of(base))
             worktree.set_ignored(Wanted({}, KEYS), {}, blobs)
+            (worktree.path / ".git/HEAD").unlink(missing_ok=True)
+            worktree.set_own_git(fresh(BRANCH, base))
             work(worktree.path)
             commit_on_its_own(worktree.path, base)
             snapshot = worktree.snapshot()

@@ -50,10 +50,13 @@ POINTS = [
     "store.blob.after_rename:2",
     "vcs.export.objects_written",
     "vcs.own.copied",
+    "vcs.own.index_known",
+    "vcs.own.index_set",
+    "vcs.own.rest_set:2",
+    "vcs.own.refs_set",
+    "vcs.own.in_place:2",
     "vcs.own.made",
     "vcs.own.moved_away",
-    "vcs.own.kept_moved:2",
-    "vcs.own.in_place",
 ]
 
 

@@ -199,3 +199,34 @@ def test_objects_of_elsewhere_are_not_taken_by_a_link_or_a_loan(place: Place, tm
         write(git / "refs/heads/mine", f"{secret}\n")
         assert worktree.own_git().problem
         assert not place.vault.has_commit(secret)
+
+
+def test_the_index_is_that_of_the_commit_whatever_differs(place: Place) -> None:
+    """Ours is put together from the last one; git's own `read-tree` is what it must equal."""
+    trees = [{"README.md": "hello\n"}, {"a": "1", "a.b": "2", "a/b": "3"}, {"a/b": "4", "a-b": "5", "z" * 200: "6"}]
+    trees += [{"a": "file", "b/" + "deep/" * 30 + "x": "7"}, {}, {f"{n}/{n}": str(n) for n in range(40)}]
+    with place.worktree() as worktree:
+        for files in trees:
+            for each in worktree.path.iterdir():
+                if each.name != ".git":
+                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+            for name, content in files.items():
+                if not (name == "a" and "a/b" in files):
+                    write(worktree.path / name, content)
+            head = place.vault.write_commit(worktree.snapshot().tree, [place.base], "step\n", time=TIME)
+            worktree.set_own_git(begun(worktree.own_git(), BRANCH, head))
+            ours = sh("git", "ls-files", "--stage", cwd=worktree.path)
+            assert sh("git", "write-tree", cwd=worktree.path) == place.vault.tree_of(head)
+            assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""
+            sh("git", "read-tree", "HEAD", cwd=worktree.path)
+            assert sh("git", "ls-files", "--stage", cwd=worktree.path) == ours
+
+
+def test_a_damaged_index_of_ours_is_made_anew(place: Place) -> None:
+    with place.worktree() as worktree:
+        index = place.vault.path / "holdfast/worktrees" / worktree.path.name / "index"
+        index.write_bytes(index.read_bytes()[:-30])
+        write(worktree.path / "x", "1")
+        head = place.vault.write_commit(worktree.snapshot().tree, [place.base], "step 1\n", time=TIME)
+        worktree.set_own_git(begun(worktree.own_git(), BRANCH, head))
+        assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""

@@ -401,7 +401,8 @@ def _heads(vault: Vault, project: Project, seen: Picture, cut: Cut, task: Task |
 
 def _unpublished(vault: Vault, project: Project, head: str, target: str) -> str:
     left = vault.commits_between(target, head)
-    if not any(published(Path(project.path), commit) for commit in left[-1:] + left[:1]):
+    # Who has a later one has the first one too.
+    if not left or not published(Path(project.path), left[-1]):
         return target
     message = f"Go back to {target[:12]}\n\nTakes back {len(left)} commits that a remote has already.\n"
     return vault.write_commit(vault.tree_of(target), (head,), message, author=AUTHOR, time=clock.now())

@@ -302,7 +302,7 @@ class Move:
         commit = saved.head
         if self.vault.tree_of(commit) != saved.tree:
             message = f"Work that was not committed, {self._told()}\n"
-            commit = self.vault.write_commit(
+            commit = self.vault.put_commit(
                 saved.tree, (commit,), message, author=AUTHOR, time=self.operation.started_at
             )
         self.vault.create_branch(name, commit)
@@ -438,8 +438,8 @@ def tell_continued(
 
 def stash(vault: Vault, saved: Saved, time: datetime, message: str) -> str:
     """Gives a commit that `git stash apply` takes: the work on its base, with the index of that base."""
-    index = vault.write_commit(vault.tree_of(saved.head), (saved.head,), f"index {message}\n", author=AUTHOR, time=time)
-    return vault.write_commit(saved.tree, (saved.head, index), f"{message}\n", author=AUTHOR, time=time)
+    index = vault.put_commit(vault.tree_of(saved.head), (saved.head,), f"index {message}\n", author=AUTHOR, time=time)
+    return vault.put_commit(saved.tree, (saved.head, index), f"{message}\n", author=AUTHOR, time=time)
 
 
 def check_name(vault: Vault, name: str) -> None:

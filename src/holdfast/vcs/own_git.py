@@ -1,7 +1,7 @@
 """The `.git` of a worktree, which its agent may use or ruin: read as files, never by a git that runs in it.
 
 What it says is taken with care: no link is followed, every size is bounded, and its objects go through a repository of
-ours, from which the vault fetches them as from a stranger. Writing it makes a whole new one, and moves that in place.
+ours, from which the vault fetches them as from a stranger. What is written goes beside its place and is renamed there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from holdfast.clock import new_id
 from holdfast.domain.own_git import OwnCommit, OwnGit
 from holdfast.failpoints import failpoint
+from holdfast.vcs import statcache, trees
 from holdfast.vcs.folder import GONE, Folder, open_file, remove_folder
 from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.vault import Vault
@@ -36,8 +38,9 @@ _UNDER_WAY = {
     b"rebase-apply": "rebase",
     b"BISECT_LOG": "bisect",
 }
-# The agent's own, which goes over into a new `.git` as it is.
+# The agent's own, which stays as it is when its `.git` is set.
 _KEPT = ("config", "hooks", "info", "logs", "objects")
+_SET = ("HEAD", "index", "packed-refs", "refs")
 _REF = re.compile(
     r"refs/(?:heads|tags)/(?!.*(?:\.\.|//|@\{|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])|refs/stash"
 )
@@ -235,12 +238,23 @@ def new_commits(vault: Vault, tip: str, others: Collection[str]) -> tuple[OwnCom
 
 def make(vault: Vault, at: Path, place: Path, own: OwnGit) -> None:
     """Makes a new `.git` at `at`, which will lie at `place`, with those refs; objects are the vault's, lent."""
-    _skeleton(vault, at, os.path.relpath(vault.path / "objects", place / "objects"))
+    _skeleton(vault, at, _lent(vault, place))
     (at / "info").mkdir(exist_ok=True)
     (at / "info" / "exclude").write_bytes((vault.path / "info" / "exclude").read_bytes())
-    head = f"ref: {own.head}" if own.head.startswith("refs/") else own.head
-    (at / "HEAD").write_text(f"{head}\n")
-    (at / "packed-refs").write_text("".join(f"{own.refs[name]} {name}\n" for name in sorted(own.refs)))
+    (at / "HEAD").write_text(_head(own))
+    (at / "packed-refs").write_text(_packed(own))
+
+
+def _lent(vault: Vault, place: Path) -> str:
+    return os.path.relpath(vault.path / "objects", place / "objects")
+
+
+def _head(own: OwnGit) -> str:
+    return f"ref: {own.head}\n" if own.head.startswith("refs/") else f"{own.head}\n"
+
+
+def _packed(own: OwnGit) -> str:
+    return "".join(f"{own.refs[name]} {name}\n" for name in sorted(own.refs))
 
 
 def _skeleton(vault: Vault, at: Path, objects: str) -> None:
@@ -249,74 +263,152 @@ def _skeleton(vault: Vault, at: Path, objects: str) -> None:
     (at / "refs" / "heads").mkdir(parents=True)
     (at / "refs" / "tags").mkdir()
     (at / "objects" / "info" / "alternates").write_text(objects + "\n")
-    sha256 = vault.object_format == "sha256"
-    (at / "config").write_text(
-        f"[core]\n\trepositoryFormatVersion = {int(sha256)}\n\tbare = false\n\tfileMode = true\n"
-        "\tlogAllRefUpdates = true\n" + ("[extensions]\n\tobjectFormat = sha256\n" if sha256 else "")
-    )
+    (at / "config").write_text(_config(vault))
     if (vault.path / "shallow").exists():
         shutil.copyfile(vault.path / "shallow", at / "shallow")
 
 
+def _config(vault: Vault) -> str:
+    sha256 = vault.object_format == "sha256"
+    return (
+        f"[core]\n\trepositoryFormatVersion = {int(sha256)}\n\tbare = false\n\tfileMode = true\n"
+        "\tlogAllRefUpdates = true\n" + ("[extensions]\n\tobjectFormat = sha256\n" if sha256 else "")
+    )
+
+
 def put(vault: Vault, folder: Folder, state: Path, wanted: OwnGit, *, readable: bool) -> None:
-    """Makes the worktree's `.git` one that says `wanted`; a call that was cut off is finished by `settle` and this.
+    """Makes the worktree's `.git` one that says `wanted`; a call that was cut off is finished by the same call.
 
     Its configuration, hooks, logs and objects stay. One that was not `readable` is moved aside whole.
     """
-    path = folder.path
-    making, old = _beside(path)
-    settle(path)
-    shutil.rmtree(making, ignore_errors=True)
-    make(vault, making, path / ".git", wanted)
-    _index(vault, path, state / "index", making / "index", wanted)
-    alternates = (making / "objects" / "info" / "alternates").read_text()
+    settle(folder.path)
+    index = _index(vault, state / "index", wanted)
+    failpoint("vcs.own.index_known")
+    if readable:
+        _set(vault, folder, index, wanted)
+    else:
+        _make_anew(vault, folder, state, index, wanted)
+
+
+def _make_anew(vault: Vault, folder: Folder, state: Path, index: bytes | None, wanted: OwnGit) -> None:
+    making, _ = _beside(folder.path)
+    make(vault, making, folder.path / ".git", wanted)
+    if index:
+        (making / "index").write_bytes(index)
     failpoint("vcs.own.made")
     with folder.open(b"") as descriptor:
         if _lies_in(descriptor, b".git"):
-            os.rename(b".git", old, src_dir_fd=descriptor)
+            aside = state / "aside" / f"git-{os.lstat(folder.path / '.git').st_ino}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            _remove(aside)
+            shutil.move(folder.path / ".git", aside)
             failpoint("vcs.own.moved_away")
-    if readable and _is_folder(old):
-        for name in _KEPT:
-            if os.path.lexists(old / name) and (name != "objects" or _is_folder(old / name / "info")):
-                _remove(making / name)
-                os.rename(old / name, making / name)
-        _write_over(making / "objects" / "info", "alternates", alternates)
-        failpoint("vcs.own.kept_moved")
-    elif os.path.lexists(old):
-        aside = state / "aside" / f"git-{os.lstat(old).st_ino}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
-        shutil.move(old, aside)
-    os.rename(making, path / ".git")
+    os.rename(making, folder.path / ".git")
+
+
+def _set(vault: Vault, folder: Folder, index: bytes | None, wanted: OwnGit) -> None:
+    """Sets what differs, refs and HEAD last: as long as not all is done, they say that it is not."""
+    _, out = _beside(folder.path)
+    out.mkdir()
+    with folder.open(b".git") as git:
+        if index:
+            _write(git, b"index", index, out)
+        failpoint("vcs.own.index_set")
+        for name in os.listdir(git):
+            if name not in (*_KEPT, *_SET):
+                _put_out(git, os.fsencode(name), out)
+        if (vault.path / "shallow").exists():
+            _write(git, b"shallow", (vault.path / "shallow").read_bytes(), out)
+        if not _lies_in(git, b"config"):
+            _write(git, b"config", _config(vault).encode(), out)
+        _lend(folder, git, _lent(vault, folder.path / ".git"), out)
+        failpoint("vcs.own.rest_set")
+        _write(git, b"HEAD", _head(wanted).encode(), out)
+        _write(git, b"packed-refs", _packed(wanted).encode(), out)
+        failpoint("vcs.own.refs_set")
+        if next(_loose_refs(folder, b".git/refs", 0), None):
+            _put_out(git, b"refs", out)
+            for name in (b"refs", b"refs/heads", b"refs/tags"):
+                os.mkdir(name, dir_fd=git)
     failpoint("vcs.own.in_place")
-    _remove(old)
+    remove_folder(out)
+
+
+def _lend(folder: Folder, git: int, lent: str, out: Path) -> None:
+    """Lets the repository borrow the vault's objects and no others; its own stay."""
+    try:
+        with folder.open(b".git/objects/info") as at:
+            if _content(folder, b".git/objects/info", b"alternates", missing="").strip() != lent:
+                _write(at, b"alternates", f"{lent}\n".encode(), out)
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        if _lies_in(git, b"objects"):
+            _put_out(git, b"objects", out)
+        for name in (b"objects", b"objects/info", b"objects/pack"):
+            os.mkdir(name, dir_fd=git)
+        with folder.open(b".git/objects/info") as at:
+            _write(at, b"alternates", f"{lent}\n".encode(), out)
+
+
+def _write(at: int, name: bytes, content: bytes, out: Path) -> None:
+    """Writes a file in place of whatever has its name, which may be a link or a folder."""
+    temporary = b"holdfast-" + new_id().encode()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o666, dir_fd=at), "wb") as target:
+        target.write(content)
+    try:
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except IsADirectoryError:
+        _put_out(at, name, out)
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+
+
+def _put_out(at: int, name: bytes, out: Path) -> None:
+    """Moves what has that name into `out`, also a folder that its writer made read-only."""
+    target = os.fsencode(out / new_id())
+    try:
+        os.rename(name, target, src_dir_fd=at)
+    except PermissionError:
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+        try:
+            os.fchmod(inner, 0o700)
+        finally:
+            os.close(inner)
+        os.rename(name, target, src_dir_fd=at)
 
 
 def settle(path: Path) -> None:
-    """Puts back the `.git` of the worktree at `path` if a kill left it half replaced."""
-    making, old = _beside(path)
-    if not os.path.lexists(old):
-        return
-    if os.path.lexists(path / ".git"):
-        _remove(old)
-        return
-    for name in _KEPT:
-        if not os.path.lexists(old / name) and os.path.lexists(making / name):
-            os.rename(making / name, old / name)
-    os.rename(old, path / ".git")
+    """Removes what a kill left beside the worktree at `path` while its `.git` was set."""
+    for leftover in _beside(path):
+        if os.path.lexists(leftover):
+            _remove(leftover)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.git-new"), path.with_name(f".{path.name}.git-old")
 
 
-def _index(vault: Vault, path: Path, base: Path, target: Path, own: OwnGit) -> None:
-    """Writes the index of the commit that is checked out; it keeps what is known of files that did not change."""
+def _index(vault: Vault, base: Path, own: OwnGit) -> bytes | None:
+    """Gives the index of the commit that is checked out; it keeps what is known of files that did not change.
+
+    `base` is the last one. Of it only what differs is changed, which git would take many times as long for.
+    """
     commit = own.refs.get(own.head, "" if own.head.startswith("refs/") else own.head)
     if not commit or not vault.has_commit(commit):
-        return
-    vault.git(["read-tree", "-i", "--reset", vault.tree_of(commit)], index=base, work_tree=path)
-    shutil.copyfile(base, target)
+        return None
+    tree = bytes.fromhex(vault.tree_of(commit))
+    before = statcache.read_index(base, vault.objects.hash)
+    said = before.tree() if before else None
+    if before is None or said is None:
+        base.unlink(missing_ok=True)
+        vault.git(["read-tree", tree.hex()], index=base)
+        return base.read_bytes()
+    content = before.turned(tree, trees.compare(vault.objects, said, tree))
+    temporary = base.with_name("index.new")
+    temporary.write_bytes(content)
+    temporary.replace(base)
+    return content
 
 
 def _is_folder(path: Path) -> bool:
@@ -331,13 +423,3 @@ def _remove(path: Path) -> None:
         remove_folder(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_over(folder: Path, name: str, text: str) -> None:
-    """Writes a file in place of whatever has its name, which may be a link."""
-    temporary = folder / f"{name}.holdfast"
-    _remove(temporary)
-    temporary.write_text(text)
-    if _is_folder(folder / name):
-        remove_folder(folder / name)
-    os.replace(temporary, folder / name)

@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
+import re
 import struct
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 from holdfast.clock import new_id
+from holdfast.vcs.trees import Change, Entry
 
 Signature: TypeAlias = tuple[int, int, int, int]
 Known: TypeAlias = dict[bytes, tuple[Signature, bytes]]
@@ -23,7 +27,9 @@ Known: TypeAlias = dict[bytes, tuple[Signature, bytes]]
 
 _SETTLE_NANOSECONDS = 20_000_000
 _DIGEST_BYTES = 32
+_INDEX_HEAD = struct.Struct(">4sII")
 _INDEX_FIELDS = struct.Struct(">10I")
+_LONG_NAME = 0xFFF
 
 
 def load(path: Path) -> Known:
@@ -76,24 +82,34 @@ class Index:
         self._digest = digest
         self._raw = bytearray(path.read_bytes())
         self._hash_size = digest(b"").digest_size
+        self._fixed = _INDEX_FIELDS.size + self._hash_size + 2
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Gives where each entry begins, and where the last one ends."""
+        raw, fixed = bytes(self._raw), self._fixed
+        signature, version, count = _INDEX_HEAD.unpack_from(raw)
+        at, places = _INDEX_HEAD.size, [_INDEX_HEAD.size]
+        for _ in range(count if (signature, version) == (b"DIRC", 2) else 0):
+            length = (raw[at + fixed - 2] & 0x0F) << 8 | raw[at + fixed - 1]
+            if length == _LONG_NAME:
+                length = raw.index(b"\0", at + fixed) - at - fixed
+            at += (fixed + length + 8) & ~7
+            places.append(at)
+        return places
+
+    def _name(self, at: int) -> bytes:
+        return bytes(self._raw[at + self._fixed : self._raw.index(b"\0", at + self._fixed)])
 
     def entries(self) -> Iterator[IndexEntry]:
         """Gives what the index has, in its order."""
-        raw = bytes(self._raw)
-        signature, version, count = struct.unpack_from(">4sII", raw)
-        if signature != b"DIRC" or version != 2:
-            return
-        at = 12
-        fixed = _INDEX_FIELDS.size + self._hash_size + 2
-        for _ in range(count):
+        for at in self._places[:-1]:
             c_seconds, c_nanoseconds, m_seconds, m_nanoseconds, _, inode, mode, _, _, size = _INDEX_FIELDS.unpack_from(
-                raw, at
+                self._raw, at
             )
-            oid = raw[at + _INDEX_FIELDS.size : at + _INDEX_FIELDS.size + self._hash_size]
-            end = raw.index(b"\0", at + fixed)
+            oid = bytes(self._raw[at + _INDEX_FIELDS.size : at + self._fixed - 2])
             changed, modified = c_seconds * 10**9 + c_nanoseconds, m_seconds * 10**9 + m_nanoseconds
-            yield IndexEntry(at, raw[at + fixed : end], mode, oid, (size, modified, changed, inode))
-            at += (fixed + end - (at + fixed) + 8) // 8 * 8
+            yield IndexEntry(at, self._name(at), mode, oid, (size, modified, changed, inode))
 
     def note(self, at: int, status: os.stat_result) -> None:
         """Notes that the file of the entry at `at` is there, with that status; written by `save`."""
@@ -104,8 +120,58 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Writes the index to `path`, for git to read."""
-        self._raw[-self._hash_size :] = self._digest(bytes(self._raw[: -self._hash_size])).digest()
+        self._raw[-self._hash_size :] = self._sum(self._raw)
         path.write_bytes(self._raw)
+
+    def _sum(self, raw: bytearray) -> bytes:
+        return self._digest(bytes(memoryview(raw)[: -self._hash_size])).digest()
+
+    @property
+    def whole(self) -> bool:
+        """Says whether it is as it was written."""
+        return len(self._raw) > _INDEX_HEAD.size + self._hash_size and self._raw[-self._hash_size :] == self._sum(
+            self._raw
+        )
+
+    def tree(self) -> bytes | None:
+        """Gives the tree whose files are just the entries, as far as the index says so."""
+        found = re.compile(rb"TREE....\0(\d+) \d+\n", re.DOTALL).match(self._raw, self._places[-1])
+        return bytes(self._raw[found.end() : found.end() + self._hash_size]) if found else None
+
+    def turned(self, tree: bytes, changes: Iterable[Change]) -> bytes:
+        """Gives the content of an index of `tree`, from which this one differs by `changes`.
+
+        It knows of the others what this one knows, and of those that change nothing: git looks at them when it has to.
+        """
+        raw, places = bytes(self._raw), self._places
+        parts, kept, count = [], places[0], len(places) - 1
+        for path, _, new in sorted(changes, key=lambda change: change[0]):
+            number = bisect_left(places, path, hi=len(places) - 1, key=self._name)
+            at = places[number]
+            there = at != places[-1] and self._name(at) == path
+            parts += [raw[kept:at], _index_entry(path, new) if new else b""]
+            kept = places[number + 1] if there else at
+            count += (new is not None) - there
+        said = b"\0%d 0\n%s" % (count, tree)
+        parts += [raw[kept : places[-1]], b"TREE", len(said).to_bytes(4), said]
+        content = b"".join([_INDEX_HEAD.pack(b"DIRC", 2, count), *parts])
+        return content + self._digest(content).digest()
+
+
+def _index_entry(path: bytes, entry: Entry) -> bytes:
+    mode, oid = entry
+    fields = _INDEX_FIELDS.pack(0, 0, 0, 0, 0, 0, mode, 0, 0, 0)
+    content = fields + oid + min(len(path), _LONG_NAME).to_bytes(2) + path
+    return content + b"\0" * (8 - len(content) % 8)
+
+
+def read_index(path: Path, digest: Callable[[bytes], hashlib._Hash]) -> Index | None:
+    """Gives the index at `path`, None if there is none or it is damaged."""
+    try:
+        index = Index(path, digest)
+    except FileNotFoundError:
+        return None
+    return index if index.whole else None
 
 
 def from_index(index: Index, settled: int) -> Known:

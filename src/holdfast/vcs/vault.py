@@ -36,6 +36,7 @@ BASE_REFS = "refs/holdfast/base"
 CHECKPOINT_REFS = "refs/holdfast/checkpoints"
 OWN_REFS = "refs/holdfast/own"
 NEEDED_REFS = "refs/holdfast/needed"
+_NEAR = 12
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _CONTENT_COMPLAINT = re.compile(r"(error|warning) in (commit|tree|tag|blob) ")
 _HARMLESS = ("notice:", "dangling ", "unreachable ", "Checking ")
@@ -241,8 +242,7 @@ class Vault:
         self, tree: str, parents: Sequence[str], message: str, *, author: str = AUTHOR, time: datetime
     ) -> str:
         """Gives the id of a commit object, durable on return; the same arguments give the same commit."""
-        commit = self._put_commit(tree, parents, message, author, time)
-        self.objects.flush()
+        commit = self.put_commit(tree, parents, message, author=author, time=time)
         self.sync()
         return commit
 
@@ -251,7 +251,7 @@ class Vault:
 
         A ref of the same name is replaced: a crash left it before its row was written.
         """
-        commit = self._put_commit(tree, parents, message, AUTHOR, time)
+        commit = self.put_commit(tree, parents, message, time=time)
         self.objects.flush()
         failpoint("vcs.checkpoint.objects_written")
         self._refs.set(ref, commit)
@@ -276,7 +276,10 @@ class Vault:
         self._refs.replace(own_prefix(checkpoint_ref), {oid for oid in oids if bytes.fromhex(oid) not in lost})
         self.sync()
 
-    def _put_commit(self, tree: str, parents: Sequence[str], message: str, author: str, time: datetime) -> str:
+    def put_commit(
+        self, tree: str, parents: Sequence[str], message: str, *, author: str = AUTHOR, time: datetime
+    ) -> str:
+        """Gives the id of a commit object, durable with the next ref; the same arguments give the same commit."""
         who = f"{author} {int(time.timestamp())} +0000"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
         if re.search(r"[\n\0]", author) or not re.fullmatch(r"[^<>]* <[^<>]*>", author):
@@ -312,13 +315,26 @@ class Vault:
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Says whether `descendant` has `ancestor` in its history (or is it)."""
-        if ancestor == descendant:
+        if ancestor == descendant or ancestor in self._line(descendant):
             return True
+        if descendant in self._line(ancestor):
+            return False
         return not self.git(["rev-list", "-n1", ancestor, f"^{descendant}"])
 
     def commits_between(self, base: str, head: str) -> tuple[str, ...]:
         """Gives the commits that are in the history of `head` and not in that of `base`, newest first."""
+        line = self._line(head)
+        if base in line:
+            return line[: line.index(base)]
         return tuple(self.git(["rev-list", head, f"^{base}"]).decode().split())
+
+    def _line(self, commit: str) -> tuple[str, ...]:
+        """Gives a commit and those before it, some at most, as far as each has one parent: git need not be asked."""
+        line = [commit]
+        with suppress(Corruption):  # a shallow history ends somewhere
+            while len(line) < _NEAR and len(parents := self.parents(line[-1])) == 1:
+                line += parents
+        return tuple(line)
 
     def merge(
         self, ours: str, theirs: str, message: str, author: str, time: datetime, *, fast_forward: bool = True
