@@ -152,6 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         rows = measure(sizes, given.rounds, Path(folder))
     report(rows, sizes)
+    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"changed": CHANGED, "rows": rows}, indent=1) + "\n")
 
 

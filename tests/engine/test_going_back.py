@@ -23,7 +23,7 @@ from holdfast.domain.step import StepState, state
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus, TaskStatus
 from holdfast.engine import restoring
 from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError, NotFound, UsageError
-from holdfast.store import Operation, OperationStatus, check, operations
+from holdfast.store import Operation, OperationStatus, check, checkpoints, operations
 
 THREE = """
 title: Three
@@ -204,6 +204,41 @@ def test_a_plan_is_rolled_back_to_a_stage_with_its_variables(bench: Bench) -> No
     sound(bench)
 
 
+def test_only_some_tasks_go_back_and_the_code_of_all_stays(bench: Bench) -> None:
+    view = bench.run(THREE)
+    head, was = bench.vault().head(view.plan.branch), files(worktree(bench))
+    chosen = [task_id(view, key) for key in ("two", "left")]
+
+    def rollback(only: list[str], how: How | None = None) -> None:
+        rewinds.rollback_plan(bench.house, view.plan.id, named(bench, view, "start_implementation"), how, only)
+
+    with pytest.raises(UsageError, match="one after the other"):
+        rollback(chosen, How(files=("one.txt",)))
+    rollback(chosen)
+    back = shown(bench, view)
+    assert states(back) == {**states(view), "two": "pending", "left": "pending"}
+    assert [str(phase.status) for phase in back.phases[:3]] == ["pending", "pending", "completed"]
+    assert (back.plan.status, back.plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.ROLLBACK)
+    assert (bench.vault().head(view.plan.branch), files(worktree(bench))) == (head, was)
+    assert active(back) == active(view)
+    with bench.house.database.read() as connection:
+        every = checkpoints.of_plan(connection, view.plan.id)
+    assert {each.task_id for each in every if each.superseded} == set(chosen)
+    sound(bench)
+    with pytest.raises(IllegalState, match="nothing of T2"):
+        rollback(chosen[:1])
+    undo.undo(bench.house)
+    assert states(shown(bench, view)) == states(view)
+    undo.redo(bench.house)
+    again = bench.again(view.plan.id)
+    assert again.plan.status is PlanStatus.COMPLETED
+    assert [step.task_id for step in again.steps if step.number not in active(view)] == chosen
+    assert files(worktree(bench))["three.txt"] == was["three.txt"]
+    sound(bench)
+    with pytest.raises(IllegalState):
+        undo.undo(bench.house)
+
+
 def test_only_some_files_come_back_and_nothing_else_moves(bench: Bench) -> None:
     view = bench.run(THREE)
     rewind(bench, view, "three", "1", How(files=("one.txt",)))
@@ -280,6 +315,32 @@ def test_commits_that_a_remote_has_are_taken_back_and_not_rewritten(bench: Bench
     bench.again(view.plan.id)
     plans.merge(bench.house, view.plan.id, branch="next")
     git(bench.repository, "merge-base", "--is-ancestor", f"origin/{view.plan.branch}", "next")
+
+
+ONE = "title: One\nphases: [{title: a, tasks: [{key: one, title: One, run: 'echo 1 > one.txt'}]}]"
+
+
+def test_a_branch_that_was_merged_is_taken_back_while_it_stands_there_and_nobody_is_on_it(bench: Bench) -> None:
+    view = bench.run(ONE)
+    name = plans.merge(bench.house, view.plan.id)
+    assert plans.merge(bench.house, view.plan.id) == name  # no second deed: nothing was written
+    commit = git(bench.repository, "rev-parse", name)
+    assert undo.undo(bench.house).kind == "undo"
+    assert git(bench.repository, "branch", "--list", name) == ""
+    undo.redo(bench.house)
+    assert git(bench.repository, "rev-parse", name) == commit
+    git(bench.repository, "checkout", "-q", name)
+    with pytest.raises(IllegalState, match="checked out"):
+        undo.undo(bench.house)
+    git(bench.repository, "commit", "-q", "--allow-empty", "-m", "mine")
+    git(bench.repository, "checkout", "-q", "main")
+    with pytest.raises(IllegalState, match="has moved since"):
+        undo.undo(bench.house)
+    git(bench.repository, "branch", "-q", "-D", name)
+    undo.undo(bench.house)  # somebody did it by hand: that is all the same
+    assert next(iter(undo.deeds(bench.house))).told.startswith("plan P1 branch")
+    with pytest.raises(IllegalState, match="nothing to undo"):
+        undo.undo(bench.house)
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, Metric, Page, approvals, iterations, metrics, operations, plans, steps
 from holdfast.store import projects as project_rows
-from holdfast.vcs import Diff
+from holdfast.vcs import Diff, branch_at, check_branch
 
-# The key of an intent under which it stands what a merge wrote into a folder without git, or took back there.
+# The key of an intent under which it stands what a merge wrote or took back: a branch, or files of a folder.
 MERGE = "merge"
 
 
@@ -374,10 +374,36 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
     if plan.run == 0:
         raise IllegalState(f"P{plan.number} has not run yet: it has no branch", hint="holdfast plan execute")
     name = branch or plan.branch
-    house.workspaces.vault(project).export_branch(Path(project.path), plan.branch, name)
+    check_branch(name)
+    there = branch_at(Path(project.path), name)
+    commit = house.workspaces.vault(project).export_branch(Path(project.path), plan.branch, name)
     with house.database.transaction() as connection:
         plans.tell(connection, plan, "merged", house.actor, {"branch": name})
+        if there is None:
+            merged = {"back": False, "commit": commit, "branch": name}
+            _record_merge(connection, house.actor, plan, merged, "merge", "", {"branch": name})
     return name
+
+
+def merge_again(
+    house: House, plan: Plan, project: Project, merged: Mapping[str, object], undoing: tuple[str, str]
+) -> None:
+    """Takes back the branch that a merge wrote into the user's repository, or writes one again that was taken back.
+
+    `undoing` are the kind and the name of the deed that it takes back.
+    """
+    refuse_foreign(house, project)
+    vault, repository = house.workspaces.vault(project), Path(project.path)
+    name, commit, back = str(merged["branch"]), str(merged["commit"]), not merged["back"]
+    if back:
+        vault.take_back_branch(repository, name, commit)
+    else:
+        vault.export_branch(repository, plan.branch, name)
+    failpoint("app.merge.branch_set")
+    with house.database.transaction() as connection:
+        plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, {"branch": name})
+        now = {"back": back, "commit": commit, "branch": name}
+        _record_merge(connection, house.actor, plan, now, undoing[0], undoing[1], {"branch": name})
 
 
 def merge_files(
@@ -410,15 +436,24 @@ def merge_files(
             plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, told)
             if changed:
                 kind, undoes = undoing or ("merge_back" if back else "merge", "")
-                _record_merge(connection, house.actor, plan, {"back": back, "commit": head}, kind, undoes, len(changed))
+                _record_merge(
+                    connection, house.actor, plan, {"back": back, "commit": head}, kind, undoes, {"files": len(changed)}
+                )
     return changed
 
 
 def _record_merge(
-    connection: Connection, actor: str, plan: Plan, merged: Mapping[str, object], kind: str, undoes: str, files: int
+    connection: Connection,
+    actor: str,
+    plan: Plan,
+    merged: Mapping[str, object],
+    kind: str,
+    undoes: str,
+    told: Mapping[str, object],
 ) -> None:
     begun = operations.begin(
         connection, id=clock.new_id(), kind=kind, actor=actor, intent={MERGE: merged}, plan_id=plan.id
     )
-    told = {"plan": f"P{plan.number}", "files": files}
-    operations.finish(connection, begun.id, outcome=told | ({"undoes": undoes} if undoes else {}))
+    operations.finish(
+        connection, begun.id, outcome={"plan": f"P{plan.number}", **told, **({"undoes": undoes} if undoes else {})}
+    )

@@ -25,6 +25,7 @@ from holdfast.domain.restore import (
     decide,
     going_on,
     merged,
+    of_tasks,
     own_branch,
     own_worktree,
 )
@@ -248,6 +249,8 @@ def _refuse_unborn(seen: Picture, task: Task, branch: str) -> None:
 def _rollback(
     house: House, connection: Connection, plan_id: str, checkpoint: Checkpoint, how: How, only: Sequence[str]
 ) -> Decided:
+    if only and how.files:
+        raise UsageError("files and tasks are taken back one after the other", hint="leave out --files or --tasks")
     seen = picture(house, connection, plan_id)
     plan = seen.plan
     checkpoints.get_by_id(connection, checkpoint.id)
@@ -266,24 +269,20 @@ def _rollback(
     decided = _decided(house, connection, ROLLBACK, seen, cut, how, told, variables=variables)
     if not only:
         return decided
-    return replace(decided, intent=replace(decided.intent, restoration=_only(decided.intent.restoration, only)))
+    return replace(decided, intent=replace(decided.intent, restoration=_only(seen, decided.intent.restoration, only)))
 
 
-def _only(whole: Restoration, only: Sequence[str]) -> Restoration:
+def _only(seen: Picture, whole: Restoration, only: Sequence[str]) -> Restoration:
     """Gives the part of a rollback that concerns some tasks' states; the code and the plan's variables stay."""
-    return replace(
-        whole,
-        branches=(),
-        files=(),
-        tasks=tuple(move for move in whole.tasks if move.task_id in only),
-        plan=replace(whole.plan, after=replace(whole.plan.after, variables=whole.plan.before.variables))
-        if whole.plan
-        else None,
-        rolled_back=(),
-        restored=(),
-        superseded=(),
-        reinstated=(),
-    )
+    found = of_tasks(seen, whole, only)
+    still = [seen.task(each) for each in only if each not in {move.task_id for move in found.tasks}]
+    if still:
+        names = ", ".join(f"T{task.number}" for task in still)
+        raise IllegalState(
+            f"nothing of {names} is to be taken back: it has not been done since then",
+            hint="name tasks that have run after that checkpoint: holdfast steps",
+        )
+    return found
 
 
 def _unstep(house: House, connection: Connection, project: Project, number: int, how: How, keep: bool) -> Decided:

@@ -166,14 +166,18 @@ def _take_back(house: House, deed: Deed) -> Deed:
 
 
 def _merge(house: House, done: Operation, deed: Deed) -> None:
-    """Takes the files back that were written into a folder without git, or writes those again that were taken back."""
+    """Takes back what a merge wrote, a branch or files, or writes again what was taken back."""
     merged = cast("Mapping[str, object]", done.intent[MERGE])
     with house.database.read() as connection:
         plan = plans.get(connection, deed.plan_id)
         project = projects.get(connection, plan.project_id)
-    if house.workspaces.vault(project).head(plan.branch) != merged["commit"]:
-        raise _gone_on(plan.branch)
     kind = REDO if done.kind == UNDO else UNDO
+    branch = merged.get("branch")
+    if (merged["back"] or not branch) and house.workspaces.vault(project).head(plan.branch) != merged["commit"]:
+        raise _gone_on(plan.branch)
+    if branch:
+        plan_verbs.merge_again(house, plan, project, merged, (kind, deed.name))
+        return
     changed = plan_verbs.merge_files(house, plan.id, back=not merged["back"], undoing=(kind, deed.name))
     if not changed:
         raise IllegalState(f"the files of {project.path} are so already", code="changed_meanwhile")

@@ -384,6 +384,30 @@ def decide(
     )
 
 
+def of_tasks(picture: Picture, whole: Restoration, only: Collection[str]) -> Restoration:
+    """Gives the part of a rollback that takes some tasks' states back, so that they run again; the code stays.
+
+    Their steps stay too, whose work is still on the branch, and so does whatever else was done.
+    """
+    moves = tuple(each for each in whole.tasks if each.task_id in only and each.after.status not in _OVER)
+    moved = {each.task_id for each in moves}
+    owners = {each.id: each.task_id for each in picture.checkpoints}
+    phases: tuple[PhaseMove, ...] = ()
+    for each in moves:
+        phases = _phase_open(picture.phase(picture.task(each.task_id)), phases)
+    plan = whole.plan
+    if plan is not None:
+        kept = replace(plan.after, variables=plan.before.variables)
+        plan = replace(plan, after=kept)
+    return Restoration(
+        whole.plan_id,
+        tasks=moves,
+        phases=phases,
+        plan=plan,
+        superseded=tuple(each for each in whole.superseded if owners[each] in moved),
+    )
+
+
 def going_on(picture: Picture, back: Restoration, task: Task, context: str) -> Restoration:
     """Gives the restoration `back` with `task` ready to run again after it, and its agent told `context`.
 

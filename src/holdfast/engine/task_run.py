@@ -191,15 +191,16 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         runtime.workspaces.forget_missing(work.place)
     with runtime.workspaces.worktree(work.place, recreate=from_branch) as worktree:
         if from_branch:
-            clean(runtime, work, worktree, vault.tree_of(head), head)
-            worktree.set_own_git(begun(worktree.own_git(), work.place.branch, head))
+            found = clean(runtime, work, worktree, vault.tree_of(head), head)
+            found = worktree.set_own_git(begun(found, work.place.branch, head), found)
+        else:
+            found = worktree.own_git()
         if work.task.fork_point:
             begin_with_kept(runtime, work, worktree)
         failpoint("engine.prepare.worktree_ready")
-        found = worktree.own_git()
         initial, kept = None, KeptFiles()
         if work.task.head_checkpoint == 0:
-            snapshot = worktree.snapshot()
+            snapshot = worktree.snapshot(own=found)
             initial = task_checkpoint(runtime, work, None, CheckpointKind.INITIAL, snapshot, head)
             kept = keep_ignored(runtime, work, worktree)
     failpoint("engine.prepare.before_begin")
@@ -221,16 +222,21 @@ def starts_clean(runtime: Runtime, work: Work) -> bool:
         return not any(step.branch == work.place.branch for step in steps.of_task(connection, work.task.id))
 
 
-def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str) -> None:
-    """Makes the worktree exactly `tree`; what no checkpoint holds yet (an edit by hand) is kept in one first."""
-    snapshot = worktree.snapshot()
+def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str) -> OwnGit:
+    """Makes the worktree exactly `tree`; what no checkpoint holds yet (an edit by hand) is kept in one first.
+
+    Gives what the worktree's own git says, which stays as it is.
+    """
+    own = worktree.own_git()
+    snapshot = worktree.snapshot(own=own)
     if snapshot.tree == tree:
-        return
+        return own
     with runtime.database.read() as connection:
         known = checkpoints.has_tree(connection, work.plan.id, snapshot.tree)
     if not known:
         save_checkpoint(runtime, work, None, CheckpointKind.PRE_REWIND, worktree, snapshot, head)
     worktree.set_tree(tree)
+    return own
 
 
 def begin_with_kept(runtime: Runtime, work: Work, worktree: Worktree) -> None:

@@ -24,7 +24,7 @@ from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.own_git import new_commits
 from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot, survey
 from holdfast.vcs.refs import RefMoved
-from holdfast.vcs.repository import RepositoryState, has_repository, inspect, published, resolve
+from holdfast.vcs.repository import RepositoryState, branch_at, has_repository, inspect, published, resolve
 from holdfast.vcs.vault import MergeResult, Vault, check_branch, own_prefix
 from holdfast.vcs.worktree import Limits, Worktree
 
@@ -48,6 +48,7 @@ __all__ = [
     "Vault",
     "Wanted",
     "Worktree",
+    "branch_at",
     "check_branch",
     "contents_at",
     "diff",

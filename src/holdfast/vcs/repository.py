@@ -116,6 +116,13 @@ def has_repository(path: Path) -> bool:
     return bool(git.run(["rev-parse", "--git-dir"], cwd=path, ok=(0, 128)))
 
 
+def branch_at(root: Path, name: str) -> tuple[str, str] | None:
+    """Gives the commit of a branch and the folder where it is checked out (empty: nowhere), None if there is none."""
+    asked = ["for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", f"refs/heads/{name}"]
+    lines = (line.split(" ", 2) for line in git.text(asked, cwd=root, ok=(0, 128)).splitlines())
+    return next(((commit, folder) for ref, commit, folder in lines if ref == f"refs/heads/{name}"), None)
+
+
 def published(root: Path, commit: str) -> bool:
     """Tells whether a branch of a remote, as the repository last saw it, has the commit."""
     asked = ["for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes"]

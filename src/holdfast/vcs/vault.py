@@ -1,7 +1,7 @@
 """The vault: a private bare repository per project that keeps every checkpoint and every plan branch.
 
-The user's repository is only read (to copy its objects, to fetch a commit) and only written by `export_branch` and
-`export_commit`.
+The user's repository is only read (to copy its objects, to fetch a commit) and only written by `export_branch`,
+`export_commit` and `take_back_branch`.
 Whatever a method returns as written is on the disk: objects first, then the ref, then one `syncfs`.
 """
 
@@ -28,7 +28,7 @@ from holdfast.vcs import git, trees
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.objects import TEMPORARY_PREFIXES, Objects, sync_filesystem
 from holdfast.vcs.refs import Refs
-from holdfast.vcs.repository import has_repository, inspect
+from holdfast.vcs.repository import branch_at, has_repository, inspect
 
 AUTHOR = "Holdfast <holdfast@localhost>"
 RAW_ATTRIBUTES = "* -text -ident -filter -working-tree-encoding !eol\n"
@@ -161,6 +161,29 @@ class Vault:
         if commit is None:
             raise Corruption(f"the vault has no {ref}", hint="look: holdfast db check")
         return self._export(repository, ref, commit, name)
+
+    def take_back_branch(self, repository: Path, name: str, commit: str) -> None:
+        """Removes a branch that was exported at `commit` from the user's repository; nothing if it is gone already.
+
+        Raises `IllegalState` if it has moved since then, or if it is checked out.
+        """
+        found = branch_at(repository, name)
+        if found is None:
+            return
+        if found[0] != commit:
+            raise IllegalState(
+                f"the branch {name} of {repository} has moved since it was written: "
+                f"it is at {found[0][:12]}, not at {commit[:12]}",
+                hint=f"it is yours: git branch -D {name} removes it",
+                code="changed_meanwhile",
+            )
+        if found[1]:
+            raise IllegalState(
+                f"the branch {name} is checked out in {found[1]}",
+                hint="check out another branch there, then undo again",
+                code="checked_out",
+            )
+        git.run(["update-ref", "-d", f"refs/heads/{name}", commit], cwd=repository)
 
     def _export(self, repository: Path, source: str, commit: str, name: str) -> str:
         check_branch(name)

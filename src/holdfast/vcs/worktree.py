@@ -110,10 +110,13 @@ class Worktree:
         temporary.write_text(self._tracker.root.hex())
         temporary.replace(self._state / "root")
 
-    def snapshot(self, *, full: bool = False) -> Snapshot:
-        """Gives the tree of all files that are not ignored; costs what changed since the last one if that is known."""
+    def snapshot(self, *, full: bool = False, own: OwnGit | None = None) -> Snapshot:
+        """Gives the tree of all files that are not ignored; costs what changed since the last one if that is known.
+
+        `own` is what its own git says, where the caller has just asked.
+        """
         with disk_failures():
-            return replace(self._tracker.snapshot(full=full), own=self.own_git())
+            return replace(self._tracker.snapshot(full=full), own=own or self.own_git())
 
     def own_git(self) -> OwnGit:
         """Gives what the worktree's own `.git` says, its commits brought into the vault."""
@@ -121,12 +124,18 @@ class Worktree:
             found = own_git.read(self._folder, 2 * self.vault.objects.hash_size)
             return own_git.bring(self.vault, self._folder, found, self._state / "incoming")
 
-    def set_own_git(self, wanted: OwnGit) -> None:
-        """Makes the worktree's own `.git` say that; its configuration, hooks and objects stay. No file is touched."""
+    def set_own_git(self, wanted: OwnGit, found: OwnGit | None = None) -> OwnGit:
+        """Makes the worktree's own `.git` say that; its configuration, hooks and objects stay. No file is touched.
+
+        Gives what it says then. `found` is what it says now, where the caller has just asked.
+        """
+        wanted = replace(wanted, under_way="", problem="")
         with disk_failures():
-            found = own_git.read(self._folder, 2 * self.vault.objects.hash_size)
-            if found != replace(wanted, under_way="", problem=""):
-                own_git.put(self.vault, self._folder, self._state, wanted, readable=not found.problem)
+            found = found or own_git.read(self._folder, 2 * self.vault.objects.hash_size)
+            readable = bool(found.head)
+            if not readable or replace(found, problem="") != wanted:
+                own_git.put(self.vault, self._folder, self._state, wanted, readable=readable)
+            return wanted
 
     def dirty(self, commit: str) -> bool:
         """Says whether the files differ from those of `commit`."""
