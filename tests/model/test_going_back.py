@@ -32,7 +32,7 @@ from tests.harness import forked
 from tests.harness.postgres import PostgresServer
 
 from holdfast import clock
-from holdfast.app import plans, projects, retention, rewinds, tasks, undo, wire
+from holdfast.app import forks, plans, projects, retention, rewinds, tasks, undo, wire
 from holdfast.app.rewinds import How
 from holdfast.domain.checkpoint import CheckpointKind
 from holdfast.domain.planfile import parse
@@ -128,9 +128,10 @@ class GoingBack(RuleBasedStateMachine):
     def worktree(self) -> Path:
         return self.bench.house.places.project(self.bench.project.id) / "worktrees" / "model"
 
-    def there(self) -> Files:
-        found = (path for path in self.worktree.rglob("*") if ".git" not in path.parts and path.is_file())
-        return {str(path.relative_to(self.worktree)): path.read_bytes() for path in found}
+    def there(self, folder: Path | None = None) -> Files:
+        top = folder or self.worktree
+        found = (path for path in top.rglob("*") if ".git" not in path.parts and path.is_file())
+        return {str(path.relative_to(top)): path.read_bytes() for path in found}
 
     def learn(self, world_of: Mapping[CheckpointKind, World] | None = None, **by_task: World) -> None:
         """Remembers what each new checkpoint should hold."""
@@ -215,6 +216,22 @@ class GoingBack(RuleBasedStateMachine):
 
         restoring.finish_open(self.bench.house, self.plan)
         self.moved(self.known[made.id])
+
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        """Runs a task again from where it was once, beside the original, which notices nothing."""
+        task, made = self.choose(data)
+        house = self.bench.house
+        key = tasks.show(house, task).task.key
+        copy = forks.fork(house, task, forks.point_at(house, task, str(made.number)))
+        plans.execute(house, copy.plan_id)
+        with self.bench.working() as worker:
+            view = self.bench.until(worker, copy.plan_id)
+        assert view.plan.status is PlanStatus.COMPLETED, view.plan
+        assert self.there(house.places.plan_worktree(view.plan)) == dict(worked(self.known[made.id].files, key))
+        # What is undone next would be the fork, and it has run.
+        self.done.clear()
+        self.undone.clear()
 
     @precondition(lambda self: self.world.done > 0)
     @rule(data=st.data(), keep=st.booleans())
