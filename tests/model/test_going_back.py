@@ -228,7 +228,9 @@ class GoingBack(RuleBasedStateMachine):
         with self.bench.working() as worker:
             view = self.bench.until(worker, copy.plan_id)
         assert view.plan.status is PlanStatus.COMPLETED, view.plan
-        assert self.there(house.places.plan_worktree(view.plan)) == dict(worked(self.known[made.id].files, key))
+        assert self.there(house.places.task_worktree(view.plan, view.tasks[0])) == dict(
+            worked(self.known[made.id].files, key)
+        )
         # What is undone next would be the fork, and it has run.
         self.done.clear()
         self.undone.clear()

@@ -57,6 +57,13 @@ class Folder:
         os.close(self._descriptor)
 
 
+def make_writable(descriptor: int) -> None:
+    """Lets us write to a folder that its tools made read-only (module caches do): no snapshot has a folder's mode."""
+    mode = os.fstat(descriptor).st_mode & 0o7777
+    if mode & 0o300 != 0o300:
+        os.fchmod(descriptor, mode | 0o300)
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a folder with all that is in it, also what its writer made read-only."""
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from holdfast.clock import new_id
 from holdfast.domain.own_git import OwnCommit, OwnGit
 from holdfast.failpoints import failpoint
 from holdfast.vcs import statcache, trees
-from holdfast.vcs.folder import GONE, Folder, open_file, remove_folder
+from holdfast.vcs.folder import GONE, Folder, make_writable, open_file, remove_folder
 from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.vault import Vault
 
@@ -310,7 +311,7 @@ def _set(vault: Vault, folder: Folder, index: bytes | None, wanted: OwnGit) -> N
     """Sets what differs, refs and HEAD last: as long as not all is done, they say that it is not."""
     _, out = _beside(folder.path)
     out.mkdir()
-    with folder.open(b".git") as git:
+    with _writable(folder, b".git") as git:
         if index:
             _write(git, b"index", index, out)
         failpoint("vcs.own.index_set")
@@ -326,20 +327,26 @@ def _set(vault: Vault, folder: Folder, index: bytes | None, wanted: OwnGit) -> N
         _write(git, b"HEAD", _head(wanted).encode(), out)
         _write(git, b"packed-refs", _packed(wanted).encode(), out)
         failpoint("vcs.own.refs_set")
-        if next(_loose_refs(folder, b".git/refs", 0), None):
-            _put_out(git, b"refs", out)
-            for name in (b"refs", b"refs/heads", b"refs/tags"):
-                os.mkdir(name, dir_fd=git)
+    for path in list(_loose_refs(folder, b".git/refs", 0)):
+        above, _, name = path.rpartition(b"/")
+        with _writable(folder, above) as at:
+            _put_out(at, name, out)
     failpoint("vcs.own.in_place")
     remove_folder(out)
+
+
+@contextmanager
+def _writable(folder: Folder, path: bytes) -> Generator[int]:
+    with folder.open(path) as descriptor:
+        make_writable(descriptor)
+        yield descriptor
 
 
 def _lend(folder: Folder, git: int, lent: str, out: Path) -> None:
     """Lets the repository borrow the vault's objects and no others; its own stay."""
     try:
-        with folder.open(b".git/objects/info") as at:
-            if _content(folder, b".git/objects/info", b"alternates", missing="").strip() != lent:
-                _write(at, b"alternates", f"{lent}\n".encode(), out)
+        with _writable(folder, b".git/objects/info") as at:
+            _write(at, b"alternates", f"{lent}\n".encode(), out)
     except OSError as error:
         if error.errno not in GONE:
             raise
@@ -372,7 +379,7 @@ def _put_out(at: int, name: bytes, out: Path) -> None:
     except PermissionError:
         inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
         try:
-            os.fchmod(inner, 0o700)
+            make_writable(inner)
         finally:
             os.close(inner)
         os.rename(name, target, src_dir_fd=at)

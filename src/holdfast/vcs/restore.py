@@ -19,7 +19,7 @@ from holdfast.clock import new_id
 from holdfast.errors import Corruption
 from holdfast.failpoints import failpoint
 from holdfast.vcs.changes import TEMPORARY_PREFIX
-from holdfast.vcs.folder import GONE, Folder
+from holdfast.vcs.folder import GONE, Folder, make_writable
 from holdfast.vcs.ignore import IgnoreRules
 from holdfast.vcs.trees import EXECUTABLE, GITLINK, SYMLINK, Change, Entry
 
@@ -192,7 +192,7 @@ class Restore:
         """Gives the folder at `path`, writable to us; raises FileNotFoundError if it is only there behind a symlink."""
         try:
             with self._folder.open(path) as descriptor:
-                _make_writable(descriptor)
+                make_writable(descriptor)
                 yield descriptor
         except OSError as error:
             if error.errno in GONE:
@@ -227,13 +227,6 @@ def _status(name: bytes, descriptor: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def _make_writable(descriptor: int) -> None:
-    """Lets us write to a folder that its tools made read-only (module caches do): no snapshot has a folder's mode."""
-    mode = os.fstat(descriptor).st_mode & 0o7777
-    if mode & 0o300 != 0o300:
-        os.fchmod(descriptor, mode | 0o300)
 
 
 def _is_folder(name: bytes, descriptor: int) -> bool:
