@@ -151,7 +151,7 @@ def main() -> None:
     sizes = [int(size) for size in given.sizes.split(",")]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         rows = measure(sizes, given.rounds, Path(folder))
-    report(rows, sizes)
+        report(rows, sizes)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"changed": CHANGED, "rows": rows}, indent=1) + "\n")
 
