@@ -55,6 +55,10 @@ class Run:
         """The pids of living processes of the command, wherever they went."""
         return [p.pid for p in psutil.process_iter() if carries(p.pid, self.token) and _alive(p)]
 
+    def is_stopped(self) -> bool:
+        """Tells whether the command stands still by SIGSTOP."""
+        return [psutil.Process(pid).status() for pid in self.processes()] == [psutil.STATUS_STOPPED]
+
 
 def _alive(process: psutil.Process) -> bool:
     try:

@@ -176,15 +176,22 @@ async def test_a_timeout_ends_the_whole_tree(run: Run) -> None:
 
 
 async def test_what_ignores_sigterm_is_killed_after_the_grace(run: Run) -> None:
-    outcome = await run.go("trap '' TERM; while :; do sleep 0.05; done", timeout_seconds=0.2, grace_seconds=0.2)
-    assert (outcome.reason, outcome.signal) == ("timeout", 9)
+    going = asyncio.create_task(run.go("trap '' TERM; echo up; while :; do sleep 0.05; done", grace_seconds=0.2))
+    await run.said.wait()
+    run.stop.set()
+    outcome = await going
+    assert (outcome.reason, outcome.signal) == ("stopped", 9)
     assert run.processes() == []
 
 
 async def test_a_stopped_process_hears_sigterm(run: Run) -> None:
-    outcome = await run.go("trap 'echo tidy; exit 4' TERM; kill -STOP $$", timeout_seconds=0.3, grace_seconds=30)
-    assert (outcome.reason, outcome.exit_code) == ("timeout", 4)
-    assert run.output() == b"tidy\n"
+    going = asyncio.create_task(run.go("trap 'echo tidy; exit 4' TERM; echo up; kill -STOP $$", grace_seconds=60))
+    await run.said.wait()
+    await asyncio.to_thread(eventually, run.is_stopped)
+    run.stop.set()
+    outcome = await going
+    assert (outcome.reason, outcome.exit_code) == ("stopped", 4)
+    assert run.output() == b"up\ntidy\n"
 
 
 async def test_stop_ends_the_run_with_its_own_reason(run: Run) -> None:

@@ -46,6 +46,11 @@ phases:
     tasks: [{title: c, run: "echo c >> OUTSIDE; sleep 0.3; cat a b > c"}]
 """
 
+HELD = """
+title: T
+phases: [{title: a, tasks: [{title: t, run: 'while ! test -e GO; do sleep 0.05; done; echo 1 > one'}]}]
+"""
+
 
 @contextmanager
 def worker_process(bench: Bench) -> Iterator[subprocess.Popen[str]]:
@@ -108,12 +113,14 @@ def test_on_sqlite_one_process_executes_and_the_others_are_its_clients(tmp_path:
 
 def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
     """The engine's tables may be cleaned or lost: ours are the truth, so the work is started again from them."""
-    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.5; echo 1 > one'}]}]")
+    plan = bench.start(HELD.replace("GO", str(go := bench.repository.parent / "go")))
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running" and len(view.steps) == 1)
     with bench.house.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM workflow_status"))
     with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: len(view.steps) == 2)
+        go.touch()
         view = bench.until(worker, plan.id)
     assert view.plan.status is PlanStatus.COMPLETED
     assert [(step.attempt, step.interrupted) for step in view.steps] == [(1, True), (1, False)]
@@ -122,12 +129,13 @@ def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
 
 
 def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
-    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.4'}]}]")
+    plan = bench.start(HELD.replace("GO", str(go := bench.repository.parent / "go")))
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running")
         assert execution.interrupted(bench.house) == ()
     (cut,) = execution.interrupted(bench.house)
     assert execution.cut_off(cut) == ("T1 t",)
+    go.touch()
     with bench.working() as worker:
         assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
     assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
