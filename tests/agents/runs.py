@@ -67,7 +67,7 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 240.0) -> None:
     """Waits until the condition holds; the deadline is for a machine under load, not a claim."""
     deadline = time.monotonic() + seconds
     while not condition():

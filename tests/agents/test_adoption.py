@@ -45,12 +45,12 @@ class Worker:
         )
 
     def ends(self) -> dict[str, object]:
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=240)
         assert self.process.returncode == 0, err
         return json.loads(out)
 
     def dies(self) -> int:
-        self.process.communicate(timeout=120)
+        self.process.communicate(timeout=240)
         return self.process.returncode
 
     def kill(self) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.harness import forked
 
 SIZES = ("LINES", "COLUMNS")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Program:
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
         own = {"HOLDFAST_DATA": str(self.data), "HOLDFAST_RETRY_BASE_SECONDS": "0.1", "TERM": "xterm-256color"}
+        own["HOLDFAST_ANSWER_SECONDS"] = str(PATIENCE_SECONDS)
         own["HOLDFAST_SANDBOX"] = "none"  # the tests count effects outside of worktrees
         return kept | own | self.environment
 

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 from sqlalchemy import text
-from tests.engine.conftest import Bench, opened, settings, statuses
+from tests.engine.conftest import DEADLINE_SECONDS, Bench, opened, settings, statuses
 
 from holdfast import clock
 from holdfast.agents import journal, kill_strays
@@ -88,7 +88,7 @@ def test_two_workers_on_postgresql_share_the_plans_and_the_one_left_takes_over(
     for bench in opened(settings(tmp_path, postgres_url), repository):
         with worker_process(bench) as first, worker_process(bench):
             ids = [bench.start(PLAN.replace("OUTSIDE", str(outside))).id for _ in range(3)]
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + DEADLINE_SECONDS
             while not outside.exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
@@ -173,7 +173,7 @@ def test_workflows_that_ended_are_forgotten_and_the_record_stays(either: Bench) 
     with either.working() as worker:
         view = either.until(worker, plan.id)
         assert either.house.engine.forget(clock.now() - timedelta(days=1)) == 0
-        forgotten, deadline = 0, time.monotonic() + 60
+        forgotten, deadline = 0, time.monotonic() + DEADLINE_SECONDS
         while forgotten < 2:  # a workflow ends a moment after what it did is to be seen
             assert time.monotonic() < deadline
             forgotten += either.house.engine.forget(clock.now() + timedelta(days=1))
