@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,16 +16,19 @@ from typing import cast
 
 import pytest
 from sqlalchemy import text
+from tests.agents.runs import eventually
 from tests.engine.conftest import DEADLINE_SECONDS, Bench, opened, settings, statuses
 
 from holdfast import clock
 from holdfast.agents import journal, kill_strays
 from holdfast.app import database, execution, plans
 from holdfast.domain.planfile import parse
-from holdfast.domain.transitions import PlanStatus
+from holdfast.domain.transitions import PlanStatus, TaskStatus
+from holdfast.engine import recovery
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
 from holdfast.store import OperationStatus, operations, tables
+from holdfast.store import tasks as task_rows
 
 WORKER = """
 import threading
@@ -194,3 +198,25 @@ def test_a_checkpoint_that_was_asked_for_by_a_command_that_died_is_given_up_once
     with bench.working(), house.database.read() as connection:
         ended = operations.get(connection, made.id)
     assert (ended.status, ended.outcome) == (OperationStatus.FAILED, {"error": "T1 is pending by now"})
+
+
+def test_a_task_that_is_being_taken_up_is_not_interrupted_for_want_of_a_workflow(
+    postgres_url: str, tmp_path: Path, repository: Path
+) -> None:
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for bench in opened(settings(tmp_path, postgres_url), repository):
+        database = bench.house.database
+        plan = plans.create(bench.house, bench.project, parse(PLAN, source="plan.yaml"))
+        with database.transaction() as connection:
+            (task, *_) = task_rows.of_plan(connection, plan.id)
+            queued = task_rows.set_status(connection, task, TaskStatus.QUEUED, actor="tester")
+        with bench.working() as worker, ThreadPoolExecutor(1) as pool:
+            assert worker is not None
+            with database.transaction() as connection:
+                claim = task_rows.take_claim(connection, task.id, worker.id)
+                looking = pool.submit(recovery.interrupt, worker.runtime, plan, queued)
+                eventually(lambda: connection.execute(waits).scalar_one())
+            looking.result()
+        with database.read() as connection:
+            now = task_rows.get(connection, task.id)
+        assert (now.status, now.claim) == (TaskStatus.QUEUED, claim)
