@@ -275,12 +275,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_an_infrastructure_error_and_the_run_is_lost(run: Run, small_disk: Path) -> None:
     run.folder = small_disk / "run"
+    going = asyncio.create_task(run.go("echo up; while [ ! -e go ]; do sleep 0.02; done; seq 1 1000000; sleep 1000"))
+    # Only who follows the run when its disk is full is told so.
+    await run.said.wait()
+    (run.cwd / "go").touch()
     with pytest.raises(InfraError, match=r"output of the command .* was lost: .*No space left"):
-        await run.go("seq 1 1000000; sleep 1000")
+        await going
     eventually(lambda: state(run.folder) is RunState.LOST)
     assert run.processes() == []
     kept = b"".join(record.content for record in read(run.folder / "journal.jsonl"))
-    assert kept.startswith(b"1\n2\n3\n")
+    assert kept.startswith(b"up\n1\n2\n3\n")
     assert kept.startswith(run.output())
     assert complete(run.folder / "journal.jsonl") is None
 
