@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.harness import forked
 from tests.harness.postgres import PostgresServer, postgres_server
 
 from holdfast.store.database import Database
 
 # The machines that run this are shared: a slow example is not a wrong one.
-settings.register_profile("holdfast", deadline=None)
+settings.register_profile("holdfast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("holdfast")
 
 

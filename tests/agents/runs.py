@@ -55,6 +55,10 @@ class Run:
         """The pids of living processes of the command, wherever they went."""
         return [p.pid for p in psutil.process_iter() if carries(p.pid, self.token) and _alive(p)]
 
+    def is_stopped(self) -> bool:
+        """Tells whether the command stands still by SIGSTOP."""
+        return [psutil.Process(pid).status() for pid in self.processes()] == [psutil.STATUS_STOPPED]
+
 
 def _alive(process: psutil.Process) -> bool:
     try:
@@ -63,7 +67,7 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 240.0) -> None:
     """Waits until the condition holds; the deadline is for a machine under load, not a claim."""
     deadline = time.monotonic() + seconds
     while not condition():

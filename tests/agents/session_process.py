@@ -70,7 +70,7 @@ async def main() -> None:
         on_updates=keep,
         ask=ask,
         stop=asyncio.Event(),
-        limits=Limits(leave_seconds=20.0),
+        limits=Limits(leave_seconds=120.0),
     )
     print(json.dumps({"reason": outcome.reason, "message": outcome.message, "session": outcome.session_id}))
 

@@ -77,7 +77,7 @@ class Talk:
             on_updates=self.keep,
             ask=self.ask,
             stop=self.stop,
-            limits=limits or Limits(leave_seconds=20.0),
+            limits=limits or Limits(leave_seconds=120.0),
         )
 
     async def next_prompt(self, opening: Opening) -> str | None:

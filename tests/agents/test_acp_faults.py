@@ -58,7 +58,7 @@ async def test_another_version_of_the_protocol_is_refused(talk: Talk) -> None:
     ("method", "words"), [("initialize", "did not answer initialize"), ("session/new", "opened no session")]
 )
 async def test_an_agent_that_never_answers_is_given_up(talk: Talk, method: str, words: str) -> None:
-    limits = Limits(start_seconds=5.0, session_seconds=1.0)
+    limits = Limits(start_seconds=240.0, session_seconds=1.0)
     if method == "initialize":
         limits = Limits(start_seconds=0.5)
     ended = await talk.go([], limits=limits, mute=[method], launch={"grace_seconds": 0.5})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,11 @@ async def test_stop_answers_an_open_question_as_cancelled(talk: Talk) -> None:
 
 
 async def test_an_agent_that_is_deaf_to_a_cancel_is_killed(talk: Talk) -> None:
-    going = asyncio.ensure_future(talk.go([{"say": "up"}, {"hang": "deaf"}], launch={"grace_seconds": 0.2}))
+    turn = [{"say": "up"}, {"hang": "deaf"}]
+    # Deaf to signals from its start: it says "up" a moment before it is.
+    shell = f"trap '' TERM; exec {sys.executable} -m holdfast.agents.scripted {talk.script(turn)}"
+    launch = {"argv": None, "shell": shell, "grace_seconds": 0.2}
+    going = asyncio.ensure_future(talk.go(turn, launch=launch))
     await talk.heard.wait()
     talk.stop.set()
     ended = await going

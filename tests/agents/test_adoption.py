@@ -26,6 +26,7 @@ mkdir ran-$$
 for i in $(seq 1 40); do echo "line $i"; sleep 0.01; done
 exit 7
 """
+HELD_WORK = WORK.replace("exit 7", "while [ ! -e go ]; do sleep 0.02; done; exit 7")
 ALL_LINES = [f"line {i}" for i in range(1, 41)]
 
 
@@ -44,12 +45,12 @@ class Worker:
         )
 
     def ends(self) -> dict[str, object]:
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=240)
         assert self.process.returncode == 0, err
         return json.loads(out)
 
     def dies(self) -> int:
-        self.process.communicate(timeout=120)
+        self.process.communicate(timeout=240)
         return self.process.returncode
 
     def kill(self) -> None:
@@ -161,7 +162,7 @@ def test_a_command_dies_with_its_shim(run: Run) -> None:
 
 
 def test_worker_and_shim_killed_together_leave_a_lost_run(run: Run) -> None:
-    worker = Worker(run)
+    worker = Worker(run, shell=HELD_WORK)
     eventually(worker.stored)
     os.kill(run.shim(), signal.SIGKILL)
     worker.kill()
@@ -210,12 +211,13 @@ def test_many_workers_at_once_run_it_once_and_the_last_one_ends_it(run: Run) -> 
 
 
 def test_the_end_of_the_workers_session_does_not_end_the_run(run: Run) -> None:
-    worker = Worker(run)
+    worker = Worker(run, shell=HELD_WORK)
     eventually(worker.stored)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         os.kill(run.shim(), number)
     assert os.getsid(run.shim()) != os.getsid(worker.process.pid)
     worker.kill()
+    (run.cwd / "go").touch()
     second = Worker(run)
     assert second.ends()["exit_code"] == 7
     assert_whole(run, second)

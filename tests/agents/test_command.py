@@ -176,15 +176,22 @@ async def test_a_timeout_ends_the_whole_tree(run: Run) -> None:
 
 
 async def test_what_ignores_sigterm_is_killed_after_the_grace(run: Run) -> None:
-    outcome = await run.go("trap '' TERM; while :; do sleep 0.05; done", timeout_seconds=0.2, grace_seconds=0.2)
-    assert (outcome.reason, outcome.signal) == ("timeout", 9)
+    going = asyncio.create_task(run.go("trap '' TERM; echo up; while :; do sleep 0.05; done", grace_seconds=0.2))
+    await run.said.wait()
+    run.stop.set()
+    outcome = await going
+    assert (outcome.reason, outcome.signal) == ("stopped", 9)
     assert run.processes() == []
 
 
 async def test_a_stopped_process_hears_sigterm(run: Run) -> None:
-    outcome = await run.go("trap 'echo tidy; exit 4' TERM; kill -STOP $$", timeout_seconds=0.3, grace_seconds=30)
-    assert (outcome.reason, outcome.exit_code) == ("timeout", 4)
-    assert run.output() == b"tidy\n"
+    going = asyncio.create_task(run.go("trap 'echo tidy; exit 4' TERM; echo up; kill -STOP $$", grace_seconds=60))
+    await run.said.wait()
+    await asyncio.to_thread(eventually, run.is_stopped)
+    run.stop.set()
+    outcome = await going
+    assert (outcome.reason, outcome.exit_code) == ("stopped", 4)
+    assert run.output() == b"up\ntidy\n"
 
 
 async def test_stop_ends_the_run_with_its_own_reason(run: Run) -> None:
@@ -268,12 +275,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_an_infrastructure_error_and_the_run_is_lost(run: Run, small_disk: Path) -> None:
     run.folder = small_disk / "run"
+    going = asyncio.create_task(run.go("echo up; while [ ! -e go ]; do sleep 0.02; done; seq 1 1000000; sleep 1000"))
+    # Only who follows the run when its disk is full is told so.
+    await run.said.wait()
+    (run.cwd / "go").touch()
     with pytest.raises(InfraError, match=r"output of the command .* was lost: .*No space left"):
-        await run.go("seq 1 1000000; sleep 1000")
+        await going
     eventually(lambda: state(run.folder) is RunState.LOST)
     assert run.processes() == []
     kept = b"".join(record.content for record in read(run.folder / "journal.jsonl"))
-    assert kept.startswith(b"1\n2\n3\n")
+    assert kept.startswith(b"up\n1\n2\n3\n")
     assert kept.startswith(run.output())
     assert complete(run.folder / "journal.jsonl") is None
 

@@ -42,7 +42,7 @@ def knock(run: Run) -> socket.socket:
     place = os.open(run.folder, os.O_PATH)
     client = socket.socket(socket.AF_UNIX)
     client.connect(f"/proc/self/fd/{place}/socket")
-    client.settimeout(60)
+    client.settimeout(240)
     os.close(place)
     return client
 
@@ -236,9 +236,9 @@ async def test_what_has_an_id_is_delivered_once_whoever_sends_it_how_often(run: 
 
 async def test_a_time_limit_stands_still_until_what_is_awaited_is_said(make_run: Callable[[], Run]) -> None:
     run, later = make_run(), make_run()
-    start(run.folder, run.launch('read a; echo "$a"; exec sleep 1000', stdin="pipe", timeout_seconds=2.0))
+    start(run.folder, run.launch('read a; echo "$a"; exec sleep 1000', stdin="pipe", timeout_seconds=4.0))
     assert await suspend_limit(run.folder, until="a1")
-    start(later.folder, later.launch("exec sleep 1000", timeout_seconds=2.0))
+    start(later.folder, later.launch("exec sleep 1000", timeout_seconds=4.0))
     eventually(lambda: ended(later))
     assert state(run.folder) is RunState.RUNNING
     await send(run.folder, "said\n", "a1")

@@ -17,7 +17,7 @@ import pytest
 from tests.harness import forked
 
 SIZES = ("LINES", "COLUMNS")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Program:
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
         own = {"HOLDFAST_DATA": str(self.data), "HOLDFAST_RETRY_BASE_SECONDS": "0.1", "TERM": "xterm-256color"}
+        own["HOLDFAST_ANSWER_SECONDS"] = str(PATIENCE_SECONDS)
         own["HOLDFAST_SANDBOX"] = "none"  # the tests count effects outside of worktrees
         return kept | own | self.environment
 
@@ -123,14 +124,14 @@ class Terminal:
 
     _process: Any = None
 
-    def wait_for(self, words: str) -> str:
-        """Reads until `words` have been written since the last call; gives what was written."""
+    def wait_for(self, *words: str) -> str:
+        """Reads until all `words` have been written since the last call; gives what was written."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         seen = ""
-        while words not in seen:
+        while missing := [each for each in words if each not in seen]:
             read = self._read(deadline)
             if read is None:
-                raise AssertionError(f"the process ended without saying {words!r}: {self.text[-2000:]}")
+                raise AssertionError(f"the process ended without saying {missing}: {self.text[-2000:]}")
             seen += read
         return seen
 
@@ -204,6 +205,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return made
 
 
+# Its two sides go on until a test lets them.
 SLOW = """
 title: Slow one
 phases:
@@ -215,11 +217,11 @@ phases:
     tasks:
       - title: Left
         run: |
-          for i in 1 2 3 4 5 6 7 8; do echo left $i; sleep 0.3; done
+          for i in $(seq 1200); do echo left $i; [ -e ../../../../go ] && break; sleep 0.1; done
           echo left >> ../../../../effects; echo l > l
       - title: Right
         run: |
-          for i in 1 2 3 4 5 6 7 8; do echo right $i; sleep 0.3; done
+          for i in $(seq 1200); do echo right $i; [ -e ../../../../go ] && break; sleep 0.1; done
           echo right >> ../../../../effects; echo r > r
   - title: End
     tasks:

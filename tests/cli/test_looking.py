@@ -81,7 +81,9 @@ def test_a_step_is_shown_and_compared(ran: tuple[Program, Result]) -> None:
     assert "hello moon" in shown.out
     assert "\x1b" not in shown.out
     assert "+hello moon" in program("step", "diff", "1").out
-    compared = program("step", "diff", "1", "2", "--json").json
+    view = program("status", "P1", "--json").json
+    left = next(each["number"] for each in view["steps"] if each["task_id"] == view["tasks"][1]["id"])
+    compared = program("step", "diff", "1", str(left), "--json").json
     assert compared["code"]["files_total"] == 1
     assert "seconds" in compared["fields"]
     assert compared["fields"]["task"] == ["T1 greet", "T2 left"]

@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+from tests.agents.runs import eventually
 from tests.cli.conftest import Program
 from tests.planner.models import Reply, model_api
 
@@ -79,10 +80,9 @@ def test_a_question_that_is_cut_off_is_gone_on_with_or_closed(planned: Program, 
         [{"say": "second"}],
     )
     asking = planned.start("supervisor", "ask", "P1", "One?")
-    while not begun.exists():
-        assert asking.poll() is None
+    eventually(lambda: begun.exists() or asking.poll() is not None)
     asking.send_signal(number)
-    asking.communicate(timeout=60)
+    asking.communicate(timeout=240)
     assert asking.returncode == (130 if number is signal.SIGINT else -9)
     go.touch()
     asked = planned("supervisor", "ask", "P1", "Two?")

@@ -38,6 +38,11 @@ def effects(program: Program) -> list[str]:
     return sorted((program.data / "effects").read_text().split())
 
 
+def let_go(program: Program) -> None:
+    """Lets the two sides of the slow plan come to their ends."""
+    (program.data / "go").touch()
+
+
 def read_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> list[str]:
     assert process.stdout is not None
     seen: list[str] = []
@@ -166,6 +171,7 @@ def test_killed_in_the_middle_it_is_resumed_and_every_effect_happens_once(ready:
     shown = ready("status")
     assert "interrupted at: " in shown.out
     assert ready("status", "--json").json["interrupted"] == ["P1"]
+    let_go(ready)
     resumed = ready("resume")
     assert resumed.code == 0, resumed
     assert "P1 Slow one was interrupted: " in resumed.err
@@ -180,15 +186,17 @@ def test_sigterm_leaves_at_once_and_lets_the_commands_run_on(ready: Program) -> 
     worker.send_signal(signal.SIGTERM)
     worker.communicate()
     assert worker.returncode == 143
+    let_go(ready)
     assert ready("resume").code == 0
     assert effects(ready) == ["left", "right"]
 
 
 def test_ctrl_c_lets_running_tasks_finish_and_resume_goes_on(ready: Program) -> None:
     terminal = ready.on_terminal("run", ready.plan(SLOW))
-    terminal.wait_for("right 1")
+    terminal.wait_for("left 1", "right 1")
     terminal.type("\x03")
     terminal.wait_for("what runs may finish")
+    let_go(ready)
     assert terminal.end() == 130
     assert effects(ready) == ["left", "right"]
     view = ready("status", "P1", "--json").json
@@ -198,7 +206,7 @@ def test_ctrl_c_lets_running_tasks_finish_and_resume_goes_on(ready: Program) -> 
 
 def test_ctrl_c_twice_stops_running_tasks_at_once(ready: Program) -> None:
     terminal = ready.on_terminal("run", ready.plan(SLOW))
-    terminal.wait_for("right 1")
+    terminal.wait_for("left 1", "right 1")
     terminal.type("\x03")
     terminal.wait_for("what runs may finish")
     terminal.type("\x03")
@@ -210,12 +218,13 @@ def test_ctrl_c_twice_stops_running_tasks_at_once(ready: Program) -> None:
 def test_a_third_ctrl_c_leaves_at_once(ready: Program) -> None:
     stubborn = SLOW.replace("for i", "trap '' TERM; for i")
     terminal = ready.on_terminal("run", ready.plan(stubborn))
-    terminal.wait_for("right 1")
+    terminal.wait_for("left 1", "right 1")
     for words in ("what runs may finish", "leaves at once"):
         terminal.type("\x03")
         terminal.wait_for(words)
     terminal.type("\x03")
     assert terminal.end() == 130
+    let_go(ready)
     assert "holdfast resume" in terminal.text
 
 

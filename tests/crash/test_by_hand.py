@@ -35,7 +35,7 @@ def complete(scene: Scene, task_id: str, failpoint: str = "") -> int:
     process = subprocess.run(
         [sys.executable, "-c", COMPLETE, task_id],
         env=environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-        timeout=120,
+        timeout=240,
     )
     return process.returncode
 

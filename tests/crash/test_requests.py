@@ -26,7 +26,7 @@ MODES = (pytest.param("worker", marks=pytest.mark.campaign), "all")
 def killed_after_request(scene: Scene, mode: Mode, request: Callable[[House, str], object]) -> None:
     """Starts a worker, asks for something while its first command runs, and kills at once."""
     process = crash.start(scene, Story(mode), None, 0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not scene.outside.exists():
         assert process.poll() is None, (scene.root / "life-0.log").read_text()
         assert time.monotonic() < deadline
@@ -117,22 +117,22 @@ def test_a_checkpoint_that_was_asked_of_a_worker_killed_over_it_is_made_once_by_
     scene = make(HELD)
     story = Story(mode)
     process = crash.start(scene, story, crash.parse_kill("engine.request.made:1"), 0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not scene.outside.exists():
         assert process.poll() is None, (scene.root / "life-0.log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with opened(scene) as house, ThreadPoolExecutor(1) as pool:
-        house.settings.answer_seconds = 100.0
+        house.settings.answer_seconds = 240.0
         build = tasks.find(house, "build", plan_id=plans.find(house, ""))
         asked = pool.submit(tasks.checkpoint, house, build, "by hand")
-        assert process.wait(timeout=60) == -9
+        assert process.wait(timeout=240) == -9
         if mode == "all":
             kill_run(scene.root, scene.token)
         following = crash.start(scene, story, None, 1)
-        made = asked.result(timeout=100)
+        made = asked.result(timeout=240)
         scene.let_go()
-        assert following.wait(timeout=100) == 0
+        assert following.wait(timeout=240) == 0
         kept = tasks.show(house, build).checkpoints
     assert [each.id for each in kept if each.kind == "manual"] == [made.id]
     assert (made.name, made.step_id is not None) == ("by hand", True)
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_was_asked_of_a_worker_killed_over_it_is_made_once_by_
 
 def await_gate(scene: Scene, kind: ApprovalKind) -> str:
     """Gives the id of the plan's gate of that kind once it is open."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (scene.data / "holdfast.db").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)

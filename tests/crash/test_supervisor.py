@@ -119,12 +119,12 @@ def test_a_worker_goes_on_with_a_question_whose_asker_is_dead(make: MakeScene, a
     for words, point in ((["-c", ASKING, "a question"], asks), (["-m", "holdfast", "worker"], works)):
         given = {"HOLDFAST_FAILPOINT": point}
         done = subprocess.run(
-            [sys.executable, *words], env=scene.environment() | given, cwd=crash.ROOT, timeout=120, capture_output=True
+            [sys.executable, *words], env=scene.environment() | given, cwd=crash.ROOT, timeout=240, capture_output=True
         )
         assert done.returncode == -9, done.stderr
     with opened(scene) as house:
         with execution.working(house, "worker"):
-            eventually(lambda: not open_questions(house, plan.id), 60.0)
+            eventually(lambda: not open_questions(house, plan.id))
         talk = conversations.show(house, plan.id).items
         assert list(database.examine(house)) == []
     assert [each.content for each in talk if each.role is MessageRole.USER] == ["a question"]
@@ -164,7 +164,7 @@ def test_a_question_is_answered_once_however_often_who_asks_is_killed(make: Make
     def asking(question: str, point: str) -> int:
         words = [sys.executable, "-c", ASKING, question]
         given = {"HOLDFAST_FAILPOINT": point} if point else {}
-        return subprocess.run(words, env=scene.environment() | given, cwd=crash.ROOT, timeout=120).returncode
+        return subprocess.run(words, env=scene.environment() | given, cwd=crash.ROOT, timeout=240).returncode
 
     for number, point in enumerate(points.split()):
         assert asking(f"question {number}", point) == -9

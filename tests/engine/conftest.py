@@ -19,7 +19,7 @@ from holdfast.engine.worker import Worker
 from holdfast.settings import Settings
 from holdfast.vcs import Vault
 
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 240
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -97,7 +97,8 @@ def settings(tmp_path: Path, url: str = "") -> Settings:
         data=tmp_path / "data",
         db=url,
         retry_base_seconds=0.05,
-        stop_grace_seconds=2.0,
+        stop_grace_seconds=20.0,
+        answer_seconds=DEADLINE_SECONDS,
         checkpoint_interval_seconds=0,
         sandbox="none",
     )

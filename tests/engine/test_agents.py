@@ -319,8 +319,8 @@ def test_an_agent_that_is_killed_in_the_middle_of_its_turn_goes_on_in_the_same_s
     with house.working() as worker:
         house.until(worker, plan.id, begun(house, plan.id))
         (pid,) = processes(house)
-        go.touch()
         os.kill(pid, signal.SIGKILL)
+        go.touch()
         view = house.until(worker, plan.id)
     assert view.plan.status is PlanStatus.COMPLETED, view.tasks[0].error
     (step,) = view.steps

@@ -294,7 +294,7 @@ def test_of_edits_and_a_start_at_once_the_last_edit_that_was_taken_is_what_runs(
 
     def edit_until_refused(plan_id: str) -> int:
         found = task_id(either, plan_id, "t")
-        for number in range(1, 1000):
+        for number in range(1, 1_000_000):
             try:
                 edits.edit_task(house, found, {"run": f"echo {number} > t"})
             except IllegalState:

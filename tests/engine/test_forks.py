@@ -205,7 +205,7 @@ def test_a_fork_that_was_killed_is_not_there_and_can_be_made(house: Agents, fail
     variables = {"HOLDFAST_DATA": str(house.house.places.data), "HOLDFAST_FAILPOINT": failpoint}
     variables |= {"HOLDFAST_AGENTS": str(house.house.settings.agents), "HOLDFAST_AGENT": "worker"}
     script = [sys.executable, "-c", FORK, view.tasks[0].id]
-    killed = subprocess.run(script, env={**os.environ, **variables}, timeout=120)
+    killed = subprocess.run(script, env={**os.environ, **variables}, timeout=240)
     assert killed.returncode == -9
     assert len(plans.list_(house.house).items) == 1
     with house.house.database.read() as connection:

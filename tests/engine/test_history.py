@@ -32,8 +32,8 @@ phases:
   - title: two
     mode: parallel
     tasks:
-      - {key: left, title: Left, run: "echo left > same"}
-      - {key: right, title: Right, run: "test -f same && echo merged >> same || { sleep 0.3; echo right > same; }"}
+      - {key: left, title: Left, run: "while ! test -e BEGUN; do sleep 0.05; done; echo left > same"}
+      - {key: right, title: Right, run: "touch BEGUN; test -f same && echo merged >> same || echo right > same"}
   - title: three
     mode: manual
     tasks: [{key: asked, title: Asked, run: "echo a > asked"}, {key: refused, title: Refused, run: "false"}]
@@ -74,7 +74,7 @@ def gate(key: str):
 
 def test_a_plan_that_met_everything_is_told_whole(bench: Bench, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    plan = bench.start(EVENTFUL.replace("GO", str(go)))
+    plan = bench.start(EVENTFUL.replace("GO", str(go)).replace("BEGUN", str(tmp_path / "begun")))
     agrees(bench, plan.id)
     ids = {task.key: task.id for task in plans.show(bench.house, plan.id).tasks}
     with bench.working() as worker:

@@ -133,7 +133,7 @@ def test_a_pick_that_was_killed_is_carried_through_by_picking_again_also_another
     (bench.house.places.plan_worktree(view.plan) / "stray").write_text("left by the failed try\n")
     raced(bench, work_of(view))
     environment = {**os.environ, "HOLDFAST_DATA": str(bench.house.places.data), "HOLDFAST_FAILPOINT": failpoint}
-    killed = subprocess.run([sys.executable, "-c", PICK, work_of(view), "1"], env=environment, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", PICK, work_of(view), "1"], env=environment, timeout=240)
     assert killed.returncode == -9
     assert tasks.show(bench.house, work_of(view)).task.status is TaskStatus.FAILED
     races.pick(bench.house, work_of(view), 2)

@@ -191,7 +191,7 @@ def test_a_review_survives_the_death_of_its_worker(bench: Bench, tmp_path: Path,
         "HOLDFAST_SANDBOX": "none",
         "HOLDFAST_FAILPOINT": failpoint,
     }
-    killed = subprocess.run([sys.executable, "-c", WORK_ON, started.id], env=environment, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", WORK_ON, started.id], env=environment, timeout=240)
     assert killed.returncode == -9
     with bench.working() as worker:
         view = bench.until(worker, started.id)

@@ -146,9 +146,9 @@ phases:
   - title: p
     mode: parallel
     tasks:
-      - {title: left, run: "echo left > same"}
-      - {title: right, run: "test -f same && echo merged >> same || { sleep 0.3; echo right > same; }"}
-"""
+      - {title: left, run: "while ! test -e BEGUN; do sleep 0.05; done; echo left > same"}
+      - {title: right, run: "touch BEGUN; test -f same && echo merged >> same || echo right > same"}
+""".replace("BEGUN", str(bench.repository.parent / "begun"))
     )
     right = view.tasks[1]
     assert (right.status, right.failure) == ("failed", FailureKind.MERGE_CONFLICT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.engine.conftest import Bench, statuses
 
@@ -21,6 +23,11 @@ phases:
       - {title: slow, run: "echo begun > begun; sleep 60 & wait"}
       - {title: next, run: "true"}
 """
+UNTIL_KILLED = "sleep 60 & wait"
+
+
+def until(go: Path) -> str:
+    return f"while ! test -e {go}; do sleep 0.05; done"
 
 
 def running(key: str, steps: int = 1):
@@ -134,10 +141,12 @@ def test_a_completed_task_is_not_tried_again_where_it_stands(bench: Bench) -> No
 
 
 def test_a_drained_plan_lets_what_runs_finish_and_starts_nothing_more(bench: Bench) -> None:
-    plan = bench.start(SLOW.replace("sleep 60", "sleep 1"))
+    go = bench.repository.parent / "go"
+    plan = bench.start(SLOW.replace(UNTIL_KILLED, until(go)))
     with bench.working() as worker:
         bench.until(worker, plan.id, running("slow"))
         plans.pause(bench.house, plan.id, PauseMode.DRAIN)
+        go.touch()
         view = bench.until(worker, plan.id)
     assert view.plan.pause_reason is PauseReason.USER
     assert statuses(view) == {"slow": "completed", "next": "pending"}
@@ -145,11 +154,13 @@ def test_a_drained_plan_lets_what_runs_finish_and_starts_nothing_more(bench: Ben
 
 
 def test_a_stop_that_is_taken_back_in_time_changes_nothing(bench: Bench) -> None:
-    plan = bench.start(SLOW.replace("sleep 60", "sleep 1"))
+    go = bench.repository.parent / "go"
+    plan = bench.start(SLOW.replace(UNTIL_KILLED, until(go)))
     with bench.working() as worker:
         bench.until(worker, plan.id, running("slow"))
         plans.pause(bench.house, plan.id, PauseMode.DRAIN)
         plans.resume(bench.house, plan.id)
+        go.touch()
         view = bench.until(worker, plan.id)
     assert view.plan.status is PlanStatus.COMPLETED
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,16 +16,19 @@ from typing import cast
 
 import pytest
 from sqlalchemy import text
-from tests.engine.conftest import Bench, opened, settings, statuses
+from tests.agents.runs import eventually
+from tests.engine.conftest import DEADLINE_SECONDS, Bench, opened, settings, statuses
 
 from holdfast import clock
 from holdfast.agents import journal, kill_strays
 from holdfast.app import database, execution, plans
 from holdfast.domain.planfile import parse
-from holdfast.domain.transitions import PlanStatus
+from holdfast.domain.transitions import PlanStatus, TaskStatus
+from holdfast.engine import recovery
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
 from holdfast.store import OperationStatus, operations, tables
+from holdfast.store import tasks as task_rows
 
 WORKER = """
 import threading
@@ -44,6 +48,11 @@ phases:
       - {title: b, run: "echo b >> OUTSIDE; sleep 0.2; echo b > b"}
   - title: s
     tasks: [{title: c, run: "echo c >> OUTSIDE; sleep 0.3; cat a b > c"}]
+"""
+
+HELD = """
+title: T
+phases: [{title: a, tasks: [{title: t, run: 'while ! test -e GO; do sleep 0.05; done; echo 1 > one'}]}]
 """
 
 
@@ -83,7 +92,7 @@ def test_two_workers_on_postgresql_share_the_plans_and_the_one_left_takes_over(
     for bench in opened(settings(tmp_path, postgres_url), repository):
         with worker_process(bench) as first, worker_process(bench):
             ids = [bench.start(PLAN.replace("OUTSIDE", str(outside))).id for _ in range(3)]
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + DEADLINE_SECONDS
             while not outside.exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
@@ -108,12 +117,14 @@ def test_on_sqlite_one_process_executes_and_the_others_are_its_clients(tmp_path:
 
 def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
     """The engine's tables may be cleaned or lost: ours are the truth, so the work is started again from them."""
-    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.5; echo 1 > one'}]}]")
+    plan = bench.start(HELD.replace("GO", str(go := bench.repository.parent / "go")))
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running" and len(view.steps) == 1)
     with bench.house.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM workflow_status"))
     with bench.working() as worker:
+        bench.until(worker, plan.id, lambda view: len(view.steps) == 2)
+        go.touch()
         view = bench.until(worker, plan.id)
     assert view.plan.status is PlanStatus.COMPLETED
     assert [(step.attempt, step.interrupted) for step in view.steps] == [(1, True), (1, False)]
@@ -122,12 +133,13 @@ def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
 
 
 def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
-    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'sleep 0.4'}]}]")
+    plan = bench.start(HELD.replace("GO", str(go := bench.repository.parent / "go")))
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda view: statuses(view)["t"] == "running")
         assert execution.interrupted(bench.house) == ()
     (cut,) = execution.interrupted(bench.house)
     assert execution.cut_off(cut) == ("T1 t",)
+    go.touch()
     with bench.working() as worker:
         assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
     assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
@@ -165,7 +177,7 @@ def test_workflows_that_ended_are_forgotten_and_the_record_stays(either: Bench) 
     with either.working() as worker:
         view = either.until(worker, plan.id)
         assert either.house.engine.forget(clock.now() - timedelta(days=1)) == 0
-        forgotten, deadline = 0, time.monotonic() + 60
+        forgotten, deadline = 0, time.monotonic() + DEADLINE_SECONDS
         while forgotten < 2:  # a workflow ends a moment after what it did is to be seen
             assert time.monotonic() < deadline
             forgotten += either.house.engine.forget(clock.now() + timedelta(days=1))
@@ -186,3 +198,25 @@ def test_a_checkpoint_that_was_asked_for_by_a_command_that_died_is_given_up_once
     with bench.working(), house.database.read() as connection:
         ended = operations.get(connection, made.id)
     assert (ended.status, ended.outcome) == (OperationStatus.FAILED, {"error": "T1 is pending by now"})
+
+
+def test_a_task_that_is_being_taken_up_is_not_interrupted_for_want_of_a_workflow(
+    postgres_url: str, tmp_path: Path, repository: Path
+) -> None:
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for bench in opened(settings(tmp_path, postgres_url), repository):
+        database = bench.house.database
+        plan = plans.create(bench.house, bench.project, parse(PLAN, source="plan.yaml"))
+        with database.transaction() as connection:
+            (task, *_) = task_rows.of_plan(connection, plan.id)
+            queued = task_rows.set_status(connection, task, TaskStatus.QUEUED, actor="tester")
+        with bench.working() as worker, ThreadPoolExecutor(1) as pool:
+            assert worker is not None
+            with database.transaction() as connection:
+                claim = task_rows.take_claim(connection, task.id, worker.id)
+                looking = pool.submit(recovery.interrupt, worker.runtime, plan, queued)
+                eventually(lambda: connection.execute(waits).scalar_one())
+            looking.result()
+        with database.read() as connection:
+            now = task_rows.get(connection, task.id)
+        assert (now.status, now.claim) == (TaskStatus.QUEUED, claim)

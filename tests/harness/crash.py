@@ -24,7 +24,7 @@ Mode = Literal["worker", "all"]
 
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
-LIFE_SECONDS = 120.0
+LIFE_SECONDS = 240.0
 _LOOK_SECONDS = 0.004
 
 
@@ -33,7 +33,7 @@ class Kill:
     """One SIGKILL: at the n-th pass of a failpoint (`name:n`), or so many seconds after the worker began to work.
 
     `shim.…:n` kills the n-th shim that the worker starts; `@begin:left` kills when the command of the task `left` says
-    outside that it begins (or `@end:…`). A kill whose moment never comes does nothing.
+    outside that it begins, where it is held until then (or `@end:…`). A kill whose moment never comes does nothing.
     """
 
     at: str = ""
@@ -47,6 +47,11 @@ class Kill:
     def told_outside(self) -> bytes:
         """The text that is the moment, empty if it is another."""
         return self.at[1:].replace(":", " ").encode() + b" " if self.at.startswith("@") else b""
+
+    @property
+    def held(self) -> str:
+        """The task whose command waits at its beginning for this kill, empty if none does."""
+        return self.at.removeprefix("@begin:") if self.at.startswith("@begin:") else ""
 
     def __str__(self) -> str:
         return self.at or f"+{self.after:.3f}"
@@ -195,6 +200,8 @@ def _cli(scene: Scene, environment: dict[str, str], number: int) -> list[str]:
 def live(scene: Scene, story: Story, kill: Kill | None, number: int, *options: str) -> Life:
     """Lets a worker work until its kill comes, or until it ends by itself (a worker that hangs is killed, too)."""
     began = time.monotonic()
+    if kill is not None and kill.held:
+        scene.hold(kill.held).touch()
     process = start(scene, story, kill, number, *options)
     killed = _await_kill(scene, story, kill, number, process, began + LIFE_SECONDS)
     if killed and story.mode == "worker" and not (kill is not None and kill.of_shim):
@@ -204,6 +211,8 @@ def live(scene: Scene, story: Story, kill: Kill | None, number: int, *options: s
     if killed and story.mode == "all":
         kill_run(scene.root, scene.token)
     code = process.wait(timeout=LIFE_SECONDS)
+    if kill is not None and kill.held:
+        scene.hold(kill.held).unlink()
     output = _log(scene, number).read_text(errors="replace")
     return Life(code, killed, time.monotonic() - began, output)
 

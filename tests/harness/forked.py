@@ -43,7 +43,7 @@ def can_run(variables: Mapping[str, str]) -> bool:
     )
 
 
-def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str = "", timeout: float = 120.0) -> Ended:
+def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str = "", timeout: float = 240.0) -> Ended:
     """Runs `holdfast` with these arguments to its end; raises `TimeoutExpired` (and kills it) when it takes longer."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.harness.model_dialects import DIALECTS, Answer, Body, Dialect, ToolUse
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0
 SIDE_ANSWER = "A scripted title"
 AFTER_THE_SCRIPT = "The script has ended."
 

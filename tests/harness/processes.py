@@ -23,7 +23,7 @@ def of_run(root: Path, token: str) -> list[int]:
     return found
 
 
-def kill_run(root: Path, token: str, *, seconds: float = 20.0) -> int:
+def kill_run(root: Path, token: str, *, seconds: float = 120.0) -> int:
     """Kills every process of a run and gives how many there were; all are dead on return."""
     killed: set[int] = set()
     deadline = time.monotonic() + seconds

@@ -22,7 +22,7 @@ set -eu
 name=$1 pause=$2 succeeds=${{3:-1}} awaited=${{4:-README}}
 echo "begin $HOLDFAST_TASK_KEY $HOLDFAST_ATTEMPT $HOLDFAST_STEP" >> "$OUTSIDE"
 echo "$name attempt=$HOLDFAST_ATTEMPT step=$HOLDFAST_STEP" >> "marks/$name.txt"
-while [ ! -e "$awaited" ]; do sleep 0.02; done
+while [ ! -e "$awaited" ] || [ -e "$OUTSIDE.hold-$name" ]; do sleep 0.02; done
 i=0
 while [ $i -lt {LINES} ]; do
     i=$((i + 1))
@@ -179,6 +179,10 @@ class Scene:
     @property
     def outside(self) -> Path:
         return self.root / "outside.txt"
+
+    def hold(self, name: str) -> Path:
+        """Gives the file that holds the command of a task at its beginning while it is there."""
+        return self.outside.with_name(f"{self.outside.name}.hold-{name}")
 
     def let_go(self) -> None:
         """Lets the first command of the plan `HELD` go on."""

@@ -127,16 +127,16 @@ def test_a_lost_connection_is_made_anew_and_what_had_no_answer_is_asked_again(tm
             second.sendall(b'{"id": 1, "result": "second"}\n{"id": 2, "result": "done"}\n')
             assert hear() == {"id": 2, "result": "done"}
         client.stdin.close()
-        assert client.wait(timeout=60) == 0
+        assert client.wait(timeout=240) == 0
 
 
 def listening(place: Path) -> socket.socket:
     """Gives the connection that the relay makes to a socket at `place`."""
     place.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.settimeout(60)
+        listener.settimeout(240)
         listener.bind(str(place))
         listener.listen(1)
         connection, _ = listener.accept()
-        connection.settimeout(60)
+        connection.settimeout(240)
         return connection

@@ -144,7 +144,7 @@ def test_a_kill_in_a_restore_leaves_the_old_content(sqlite_world: World, tmp_pat
     code += "backup.restore(sys.argv[1], Path(sys.argv[2]), data=Path(sys.argv[3]))"
     arguments = [sys.executable, "-c", code, sqlite_world.database.url, kept, tmp_path]
     environment = os.environ | {"HOLDFAST_FAILPOINT": f"store.{where}"}
-    killed = subprocess.run(arguments, cwd=ROOT, env=environment, timeout=60)
+    killed = subprocess.run(arguments, cwd=ROOT, env=environment, timeout=240)
     assert killed.returncode == -signal.SIGKILL
     assert _titles(sqlite_world.database) == ["later", "add-login"]
     assert check(sqlite_world.database) == []

@@ -61,7 +61,7 @@ def test_a_kill_while_writing_leaves_no_half_blob(tmp_path: Path, where: str) ->
     code = "import sys; from pathlib import Path; from holdfast.store import blobs\n"
     code += "blobs.write(Path(sys.argv[1]), b'precious')"
     environment = os.environ | {"HOLDFAST_FAILPOINT": f"store.blob.{where}"}
-    killed = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, env=environment, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, env=environment, timeout=240)
     assert killed.returncode == -signal.SIGKILL
     digest = hashlib.sha256(b"precious").hexdigest()
     assert blobs.path_of(tmp_path, digest).exists() == (where == "after_rename")

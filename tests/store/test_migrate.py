@@ -104,7 +104,7 @@ def test_a_kill_in_a_migration_leaves_the_old_schema_or_the_new(
         url = postgres_url if kind == "postgres" else f"sqlite:///{tmp_path}/holdfast.db"
         environment = os.environ | {"HOLDFAST_FAILPOINT": f"store.migrate.{where}"}
         command = [sys.executable, "-c", OPEN, url, str(tmp_path)]
-        killed = subprocess.run(command, cwd=ROOT, env=environment, timeout=120)
+        killed = subprocess.run(command, cwd=ROOT, env=environment, timeout=240)
         assert killed.returncode == -signal.SIGKILL
         raw = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         schema = None if kind == "sqlite" else "holdfast"

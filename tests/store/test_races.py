@@ -39,7 +39,7 @@ def race(url: str, data: Path, what: str, subject: str, *, processes: int = 2, c
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    results = [json.loads(racer.communicate(timeout=120)[0]) for racer in racers]
+    results = [json.loads(racer.communicate(timeout=240)[0]) for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * processes
     return results
 
@@ -91,7 +91,7 @@ def test_of_two_changes_from_one_state_one_wins(world: World) -> None:
     outcomes: list[str] = []
 
     def change(status: PlanStatus) -> None:
-        gate.wait(30)
+        gate.wait(240)
         try:
             with world.database.transaction() as connection:
                 plans.set_status(connection, plan, status, actor="ada")
@@ -103,7 +103,7 @@ def test_of_two_changes_from_one_state_one_wins(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert sorted(outcomes) == ["lost", "won"]
     with world.database.read() as connection:
         moved = [event for event in events.list_(connection, type=EventType.PLAN).items if "from" in event.data]
@@ -170,8 +170,8 @@ def test_a_take_over_waits_for_a_write_that_came_first(postgres_url: str, tmp_pa
         checkpoints.add(connection, new_checkpoint(world.task, 1), actor="w", claim=claim)
         thread.start()
         assert not taken.wait(0.3)
-    assert taken.wait(30)
-    thread.join(30)
+    assert taken.wait(240)
+    thread.join(240)
     with pytest.raises(ClaimLost), database.transaction() as connection:
         steps.finish(connection, step.id, actor="w", claim=claim, exit_code=0)
     database.close()

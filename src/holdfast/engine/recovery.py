@@ -103,7 +103,7 @@ def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:
         confine.kill_run(confine.recorded(runtime.settings, step.agent_config), step.id)
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
-        now = tasks.get(connection, task.id)
+        now = tasks.lock(connection, task.id)
         if (now.run, now.status, now.claim) != (task.run, task.status, task.claim):
             return  # its workflow had not been started when it was looked for
         step = steps.of_run(connection, task.id, task.run)

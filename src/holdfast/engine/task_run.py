@@ -137,7 +137,7 @@ def take_off(vault: Vault, step: Step) -> None:
 def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
     """Claims the task for this worker, or gives None where this run of it is over."""
     with runtime.database.transaction() as connection:
-        task = tasks.get(connection, task_id)
+        task = tasks.lock(connection, task_id)
         if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
             return None
         seen = workers.seen_with(connection, task_id)
