@@ -72,7 +72,8 @@ class AgentDrafter:
     def _make(self, folder: Path) -> None:
         remove_left(folder.parent)
         vault = self.workspaces.vault(self.project)
-        self.workspaces.bring(self.project, self.commit)
+        if not vault.has_commit(self.commit):
+            self.workspaces.bring(self.project, self.commit)
         write_files(vault, folder / FILES, self.commit)
 
     async def _hold(self, folder: Path, prompt: str, heard: Heard) -> TurnOutcome:
