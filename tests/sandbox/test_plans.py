@@ -166,14 +166,18 @@ def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only
     (home / ".holdfast-scripted").mkdir(parents=True)
     (home / ".holdfast-scripted" / "login").write_text("a token\n")
     (home / "private").write_text("")
+    (home / ".scripted.json").write_text("who I am\n")
     monkeypatch.setenv("HOME", str(home))
     scripts.mkdir()
-    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private"
+    anew = "cat ~/.scripted.json > copied; echo other > ~/new; mv ~/new ~/.scripted.json"
+    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private; {anew}"
     script = scripts / "agent.json"
     actions = [{"run": look}, {"run": {"command": "ls -A ~ > seen-by-terminal", "terminal": True}}, {"say": "Done."}]
     script.write_text(json.dumps({"turns": [actions]}))
     command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
-    (scripts / "agents.toml").write_text(f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\n')
+    (scripts / "agents.toml").write_text(
+        f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\ncopies = [".scripted.json"]\n'
+    )
     chosen = replace(
         settings(tmp_path),
         sandbox="bubblewrap",
@@ -188,6 +192,7 @@ def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only
         assert view.plan.status == "completed", view.tasks[0].error
         files = bench.files(view.plan.branch)
         assert files["login"] == "a token\n"
-        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n"
+        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n.scripted.json\n"
+        assert (files["copied"], (home / ".scripted.json").read_text()) == ("who I am\n", "who I am\n")
         assert view.steps[0].agent_config["sandbox"] == "bubblewrap"
     assert list((home / ".holdfast-scripted").glob("session-*.json")), "its sessions are where the user has them"

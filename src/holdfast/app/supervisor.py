@@ -47,7 +47,7 @@ def ask(
     """Asks the supervisor of a plan in any state, in the plan's own conversation, and gives its answer once it is over.
 
     `tell` hears what is said as it is said; `on_wait` is called where another process asks it just now. Interrupted, it
-    stops the supervisor; killed, it leaves it at work for who asks next. Raises `Unavailable` if it gives no answer, and
+    stops the supervisor; killed, it leaves it at work for who asks next. Raises `Unavailable` if it gives no answer,
     `OverBudget` if the plan's budget is used up.
     """
     if not question.strip():

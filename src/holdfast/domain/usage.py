@@ -58,9 +58,7 @@ def spent(steps: Iterable[Step], asked: Iterable[TokenUsage] = ()) -> Spent:
     )
 
 
-def unseen(
-    plan: Plan, tasks: Sequence[Task], steps: Sequence[Step], asked: Iterable[TokenUsage] = ()
-) -> Iterator[str]:
+def unseen(plan: Plan, tasks: Sequence[Task], steps: Sequence[Step], asked: Iterable[TokenUsage] = ()) -> Iterator[str]:
     """Says which limits of cost, of the plan or its tasks, do not see all that was used."""
     if told := blind(plan.budget, cost_known=spent(steps, asked).cost_known):
         yield told
