@@ -266,7 +266,7 @@ class Transcript:
             call = self._open_call(asked.call)
             call.asked_only = True
         call.hear(asked.call)
-        self._tell(asked.heard.at, f"asks for permission: {call.title or call.kind}")
+        self._tell(asked.heard.at, f"asks for permission: {(call.title or call.kind).removeprefix(self._root)}")
 
     def _open_call(self, told: ToolUsed) -> _Call:
         self._close_speech()
