@@ -77,6 +77,17 @@ def test_an_agent_that_drafts_changes_nothing(bench: Bench) -> None:
     assert git(bench.repository, "status", "--porcelain") == ""
 
 
+def test_an_agent_drafts_in_its_mode_that_changes_nothing(bench: Bench) -> None:
+    drafter(bench, [{"say": "in mode {mode}"}])
+    script = bench.repository.parent / "drafts.json"
+    script.write_text(json.dumps({**json.loads(script.read_text()), "agent": {"modes": ["code", "look"]}}))
+    file = bench.house.settings.agents
+    file.write_text(f'{file.read_text()}mode = "code"\nread_only_mode = "look"\n')
+    commit = projects.start_commit(bench.house, bench.project, "")
+    who = wire.drafter(bench.house, bench.project, commit, agent="drafts")
+    assert asyncio.run(who("Draft.", {})).text == "in mode look"
+
+
 def test_a_review_of_a_plan_that_has_begun_sees_the_work_that_is_done(bench: Bench) -> None:
     tasks = "{title: Make, run: echo made > made.txt}, {title: Break, run: 'false', max_attempts: 1}"
     view = bench.run(f"title: T\nphases: [{{title: a, tasks: [{tasks}]}}]")

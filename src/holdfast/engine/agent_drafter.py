@@ -102,7 +102,7 @@ class AgentDrafter:
             allowed = permissions.decide(permissions.READ_ONLY, wanted.call, files) is Verdict.ALLOW
             return permissions.option(wanted, allow=allowed)
 
-        mode, model = self.agent.mode or None, self.agent.model or None
+        mode, model = self.agent.read_only_mode or self.agent.mode or None, self.agent.model or None
         try:
             return await run_session(
                 folder / RUN,
