@@ -6,6 +6,7 @@
     │   ├── NotFound              no such project, plan, task, step ...
     │   ├── IllegalState          the thing exists but is in a state that does not allow this
     │   │   └── IllegalTransition a transition that the tables of `domain/transitions.py` do not have
+    │   ├── OverBudget            the plan's budget is used up
     │   └── Unavailable           no worker, agent, sandbox or program to do it with
     ├── StepError                 one task's work failed (its command, its checks, its merge); retries apply
     ├── InfraError                disk, database or operating system failed: nobody's task failure, the worker stops
@@ -64,6 +65,11 @@ class IllegalTransition(IllegalState):
         self.source = source
         self.target = target
         self.allowed = allowed
+
+
+class OverBudget(UserError):
+    exit_code = 9
+    default_code = "over_budget"
 
 
 class Unavailable(UserError):

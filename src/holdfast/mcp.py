@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
@@ -22,7 +23,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from holdfast import __version__
-from holdfast.agents import Redactor, secret_values
+from holdfast.agents import Redactor, limit_suspended, secret_values
 from holdfast.app import approvals, edits, history, plans, tasks, tokens
 from holdfast.app.document import Plain, plain
 from holdfast.app.wire import House
@@ -47,11 +48,15 @@ Texts = list[str] | None
 
 
 class Tools:
-    """The tools of one bearer of a token; blocking, but for `ask_person`."""
+    """The tools of one bearer of a token; blocking, but for `ask_person`.
 
-    def __init__(self, house: House, secret: str) -> None:
+    `run` is the folder of the agent's run, if it has one: its time limit stands still while it waits for a person.
+    """
+
+    def __init__(self, house: House, secret: str, run: Path | None = None) -> None:
         self._house = house
         self._secret = secret
+        self._run = run
         self._redactor = Redactor(secret_values(os.environ, house.settings.secret_names) | {VARIABLE: secret})
 
     def plan_get(self, plan: PlanReference = "") -> Document:
@@ -128,9 +133,10 @@ class Tools:
         """Asks a person, who may answer hours later. While the state is `waiting`, call it again in the same words."""
         gate = await anyio.to_thread.run_sync(self._ask, question, key, options or [], task, plan)
         deadline = time.monotonic() + wait_seconds
-        while gate.status is ApprovalStatus.OPEN and time.monotonic() < deadline:
-            await anyio.sleep(LOOK_SECONDS)
-            gate = await anyio.to_thread.run_sync(self._look, gate.id)
+        async with nullcontext() if self._run is None else limit_suspended(self._run):
+            while gate.status is ApprovalStatus.OPEN and time.monotonic() < deadline:
+                await anyio.sleep(LOOK_SECONDS)
+                gate = await anyio.to_thread.run_sync(self._look, gate.id)
         return _answer(gate)
 
     def _ask(self, question: str, key: str, options: list[str], task: str, plan: str) -> Approval:
@@ -218,11 +224,11 @@ def _answer(gate: Approval) -> Document:
     return {"state": state, "gate": f"A{gate.number}", "answer": gate.comment, "by": gate.decided_by}
 
 
-def serve(house: House, secret: str) -> None:
-    """Serves the bearer of `secret` on standard input and output until the client leaves."""
+def serve(house: House, secret: str, run: Path | None = None) -> None:
+    """Serves the bearer of `secret`, whose run is in the folder `run`, on standard input and output until it leaves."""
     token = tokens.bearing(house, secret)
     house.actor = tokens.actor_of(house, token)
     server = MCPServer("holdfast", version=__version__, instructions=INSTRUCTIONS, log_level="ERROR")
-    for tool in Tools(house, secret).offered():
+    for tool in Tools(house, secret, run).offered():
         server.add_tool(tool)
     server.run("stdio")

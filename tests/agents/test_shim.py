@@ -23,6 +23,7 @@ from holdfast.agents import (
     close_input,
     follow,
     kill,
+    limit_suspended,
     read,
     send,
     start,
@@ -246,6 +247,19 @@ async def test_a_time_limit_stands_still_until_what_is_awaited_is_said(make_run:
     eventually(lambda: ended(run))
     assert (output(run), records(run)[-1].fields["reason"]) == (b"said\n", "timeout")
     assert [record.fields["until"] for record in records(run) if record.kind == "limit_suspended"] == ["a1"]
+
+
+async def test_a_time_limit_stands_still_as_long_as_who_asked_for_it_is_there(make_run: Callable[[], Run]) -> None:
+    run, later = make_run(), make_run()
+    start(run.folder, run.launch("exec sleep 1000", timeout_seconds=3.0))
+    async with limit_suspended(run.folder):
+        start(later.folder, later.launch("exec sleep 1000", timeout_seconds=3.0))
+        await asyncio.to_thread(eventually, lambda: ended(later))
+        assert state(run.folder) is RunState.RUNNING
+    await asyncio.to_thread(eventually, lambda: ended(run))
+    assert records(run)[-1].fields["reason"] == "timeout"
+    async with limit_suspended(run.folder):
+        pass  # nothing runs any more, which is as well
 
 
 async def test_nothing_more_is_sent_after_the_end_of_the_input(run: Run) -> None:

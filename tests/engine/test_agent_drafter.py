@@ -14,7 +14,8 @@ from tests.engine.test_reviews import Action, agents
 from holdfast.app import planning, projects, wire
 from holdfast.engine.agent_drafter import told_again
 from holdfast.errors import Unavailable, UserError
-from holdfast.planner import Drafter
+from holdfast.planner import Drafter, ReviewType
+from holdfast.store import iterations
 
 PLAN = {
     "title": "Greet",
@@ -74,6 +75,30 @@ def test_an_agent_that_drafts_changes_nothing(bench: Bench) -> None:
     assert said.startswith("refused")
     assert (bench.repository / "README").read_text() == "hello\n"
     assert git(bench.repository, "status", "--porcelain") == ""
+
+
+def test_an_agent_drafts_in_its_mode_that_changes_nothing(bench: Bench) -> None:
+    drafter(bench, [{"say": "in mode {mode}"}])
+    script = bench.repository.parent / "drafts.json"
+    script.write_text(json.dumps({**json.loads(script.read_text()), "agent": {"modes": ["code", "look"]}}))
+    file = bench.house.settings.agents
+    file.write_text(f'{file.read_text()}mode = "code"\nread_only_mode = "look"\n')
+    commit = projects.start_commit(bench.house, bench.project, "")
+    who = wire.drafter(bench.house, bench.project, commit, agent="drafts")
+    assert asyncio.run(who("Draft.", {})).text == "in mode look"
+
+
+def test_a_review_of_a_plan_that_has_begun_sees_the_work_that_is_done(bench: Bench) -> None:
+    tasks = "{title: Make, run: echo made > made.txt}, {title: Break, run: 'false', max_attempts: 1}"
+    view = bench.run(f"title: T\nphases: [{{title: a, tasks: [{tasks}]}}]")
+    agents(bench, drafts=[[{"read": "made.txt"}, {"say": "It says: {read}"}, answer({"suggestions": []})]])
+    at = planning.present_commit(bench.house, view.project, view.plan)
+    who = wire.drafter(bench.house, view.project, at, agent="drafts")
+    made = planning.review(bench.house, view.plan.id, ReviewType.ADD_MISSING, who)
+    assert (made.author, made.suggestions) == ("agent:drafts", ())
+    with bench.house.database.read() as connection:
+        kept = iterations.get(connection, view.plan.id, made.iteration)
+    assert "made.txt" in str(kept.content["prompt"])
 
 
 def test_an_agent_that_fails_is_told_of(bench: Bench) -> None:

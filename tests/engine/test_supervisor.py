@@ -13,7 +13,7 @@ from holdfast.domain.budget import Budget
 from holdfast.domain.conversation import Message, MessageRole
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import parse
-from holdfast.errors import Unavailable, UsageError
+from holdfast.errors import OverBudget, Unavailable, UsageError
 
 __all__ = ["either_house", "house"]
 
@@ -160,6 +160,24 @@ def test_an_agent_that_dies_goes_on_in_its_session(house: Agents) -> None:
     assert [each for each in said(house, plan) if each[0] == "user"] == [("user", "Go?")]
 
 
+def test_what_a_session_tells_of_itself_as_a_whole_is_counted_once(house: Agents) -> None:
+    died = {"once": str(house.folder / "died"), "crash": {"code": 9}}
+    house.agent([{"usage": {"used": 1, "cost": 0.25}}, died, {"usage": {"used": 2, "cost": 0.75}}, {"say": "one"}])
+    plan = drafted(house)
+    assert supervisor.ask(house.house, plan.id, "Go?").usage.cost_usd == 0.75
+    house.agent([{"usage": {"used": 3, "cost": 1.0}}, {"say": "two"}])
+    assert supervisor.ask(house.house, plan.id, "And now?").usage.cost_usd == 0.25
+    assert plans.show(house.house, plan.id).spent.cost_usd == 1.0
+
+
+def test_a_limit_of_cost_says_that_it_does_not_see_what_an_answer_used(house: Agents) -> None:
+    house.agent([{"usage": {"input": 5}}, {"say": "one"}])
+    plan = drafted(house, PLAN + "budget: {max_cost_usd: 1}")
+    supervisor.ask(house.house, plan.id, "Go?")
+    (warning,) = plans.show(house.house, plan.id).warnings
+    assert "does not see tokens" in warning
+
+
 def test_no_answer_is_told_and_does_not_hinder_the_next_question(house: Agents) -> None:
     house.agent([{"fail": "auth"}])
     plan = drafted(house)
@@ -173,11 +191,11 @@ def test_no_answer_is_told_and_does_not_hinder_the_next_question(house: Agents) 
 def test_a_plans_budget_stops_it_and_what_it_used_counts_as_it_goes(house: Agents) -> None:
     house.agent([{"say": "It costs."}, {"spend": {"input": 60}}, {"hang": True}])
     plan = drafted(house, PLAN + "budget: {max_tokens: 50}")
-    with pytest.raises(Unavailable, match="max_tokens: 60 of 50 used"):
+    with pytest.raises(OverBudget, match="max_tokens: 60 of 50 used"):
         supervisor.ask(house.house, plan.id, "What does it cost?")
     assert plans.show(house.house, plan.id).usage.tokens == 60
     house.agent([{"say": "more"}])
-    with pytest.raises(Unavailable, match="budget is used up"):
+    with pytest.raises(OverBudget, match="budget is used up"):
         supervisor.ask(house.house, plan.id, "And now?")
     assert "more" not in [text for _, text in said(house, plan)]
     plans.set_budget(house.house, plan.id, Budget(max_tokens=100))

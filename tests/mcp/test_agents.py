@@ -93,8 +93,9 @@ def test_an_agent_asks_a_person_and_goes_on_with_the_answer_after_its_worker_was
     made = tokens.list_(house, revoked=True).items
     assert made
     assert all(token.revoked_at and token.task_id == task.task.id for token in made)
-    for path in house.settings.data.rglob("*.jsonl"):
-        assert b"hft_" not in path.read_bytes()
+    journals = [path.read_bytes() for path in house.settings.data.rglob("*.jsonl")]
+    assert not any(b"hft_" in each for each in journals)
+    assert any(b'"limit_suspended"' in each for each in journals), "waiting for a person is not the agent's time"
 
 
 def test_a_lost_connection_is_made_anew_and_what_had_no_answer_is_asked_again(tmp_path: Path) -> None:

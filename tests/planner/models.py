@@ -1,10 +1,11 @@
-"""A model's API on loopback that answers as a test says: chat completions as OpenAI has them, messages as Anthropic."""
+"""A model's API on loopback that answers as a test says: chat completions and responses as OpenAI has them, messages as
+Anthropic, contents as Google."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         reply = api.replies[min(len(api.asked), len(api.replies) - 1)]
         api.asked.append(request)
-        api.keys.append(self.headers.get("Authorization") or self.headers.get("x-api-key") or "")
+        api.keys.append(next((self.headers[name] for name in _KEYS if name in self.headers), ""))
         if reply.silent:
             api.ended.wait()
             self.close_connection = True
@@ -81,8 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.status != 200:
             body = body or json.dumps({"error": {"message": f"told to say {reply.status}", "type": "test"}})
         elif not body:
-            said = _anthropic(request, reply) if self.path.endswith("/messages") else _openai(request, reply)
-            body = json.dumps(said)
+            body = json.dumps(_speaker(self.path)(request, reply))
         data = body.encode()
         self.send_response(reply.status)
         self.send_header("Content-Type", "application/json")
@@ -94,6 +94,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+_KEYS = ("Authorization", "x-api-key", "x-goog-api-key")
+
+
+def _speaker(path: str) -> Callable[[dict[str, Any], Reply], dict[str, Any]]:
+    if path.endswith("/messages"):
+        return _anthropic
+    if path.endswith("/responses"):
+        return _responses
+    return _google if path.endswith(":generateContent") else _openai
 
 
 def _openai(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
@@ -142,4 +153,52 @@ def _anthropic(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
         "stop_reason": reply.finish or ("tool_use" if reply.call is not None else "end_turn"),
         "stop_sequence": None,
         "usage": {"input_tokens": 600, "cache_read_input_tokens": 400, "output_tokens": 200},
+    }
+
+
+def _responses(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    number = len(request["input"])
+    said = {"type": "output_text", "text": reply.text, "annotations": []}
+    output: list[dict[str, Any]] = [
+        {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed", "content": [said]}
+    ]
+    if reply.call is not None:
+        name, arguments = request["tools"][0]["name"], json.dumps(reply.call)
+        call = {"type": "function_call", "id": f"fc_{number}", "call_id": f"call_{number}", "status": "completed"}
+        output = [{**call, "name": name, "arguments": arguments}]
+    return {
+        "id": f"resp_{number}",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "status": "completed",
+        "model": request["model"],
+        "output": output,
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 1000,
+            "input_tokens_details": {"cached_tokens": 400},
+            "output_tokens": 200,
+            "output_tokens_details": {"reasoning_tokens": 50},
+            "total_tokens": 1200,
+        },
+    }
+
+
+def _google(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    part: dict[str, Any] = {"text": reply.text}
+    if reply.call is not None:
+        part = {"functionCall": {"name": request["tools"][0]["functionDeclarations"][0]["name"], "args": reply.call}}
+    return {
+        "responseId": f"g-{len(request['contents'])}",
+        "modelVersion": "gemini-3.5-flash",
+        "candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": 1000,
+            "cachedContentTokenCount": 400,
+            "candidatesTokenCount": 150,
+            "thoughtsTokenCount": 50,
+            "totalTokenCount": 1200,
+        },
     }

@@ -20,10 +20,11 @@ NOTHING_KNOWN = Context("BEGIN files\nREADME.md\nEND files", (), ())
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+    monkeypatch.setenv("GOOGLE_API_KEY", "google-test")
 
 
 def drafter(api: ModelApi, name: str = "openai-chat:gpt-6-sol", timeout_seconds: float = 60.0) -> ModelDrafter:
-    url = api.url if name.startswith("anthropic") else f"{api.url}/v1"
+    url = f"{api.url}/v1" if name.startswith("openai") else api.url
     return ModelDrafter(name, base_url=url, timeout_seconds=timeout_seconds, max_tokens=4000)
 
 
@@ -51,9 +52,10 @@ def test_a_good_answer_is_a_plan_and_its_usage_is_told(name: str) -> None:
     assert api.keys[0].endswith("test")
 
 
-def test_thoughts_and_cached_tokens_are_told_apart() -> None:
+@pytest.mark.parametrize("name", ["openai-chat:gpt-6-sol", "openai:gpt-6-sol", "google:gemini-3.5-flash"])
+def test_thoughts_and_cached_tokens_are_told_apart(name: str) -> None:
     with model_api(Reply(call=GOOD)) as api:
-        assert drafted(api).usage == TokenUsage(600, 150, 400, 50)
+        assert drafted(api, name).usage == TokenUsage(600, 150, 400, 50)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,16 @@ def test_a_correction_answers_the_call_that_it_is_about() -> None:
         drafted(api)
     roles = [message["role"] for message in api.asked[2]["messages"]]
     assert roles == ["user", "assistant", "tool", "assistant", "user"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("openai:gpt-6-sol", "input"), ("google:gemini-3.5-flash", "contents")])
+def test_other_apis_are_asked_again_in_the_same_conversation_too(name: str, said: str) -> None:
+    with model_api(Reply(call=CIRCULAR), Reply(text=json.dumps(GOOD))) as api:
+        made = drafted(api, name)
+    assert (made.result.title, made.answers, made.usage.total_tokens) == ("Add a greeting", 2, 2400)
+    assert "in a circle: one" in json.dumps(api.asked[1][said][-1])
+    assert len(api.asked[1][said]) > len(api.asked[0][said])
+    assert all(key.endswith("test") for key in api.keys)
 
 
 def test_an_answer_that_is_never_valid_ends_in_one_error_after_three_tries() -> None:

@@ -184,6 +184,14 @@ def test_a_container_is_run_with_all_its_bounds(engine: Path, confinement: Confi
     ]
 
 
+def test_a_container_is_shown_a_place_once(engine: Path, confinement: Confinement) -> None:
+    twice = replace(confinement, readable=(*confinement.readable, *confinement.readable, confinement.home))
+    words = made(SandboxName.DOCKER, "image:1").wrap(twice, ARGV, ENV).argv
+    assert sorted(after(words, "--mount")) == sorted(
+        after(made(SandboxName.DOCKER, "image:1").wrap(confinement, ARGV, ENV).argv, "--mount")
+    )
+
+
 def test_a_container_gets_the_commands_environment_and_the_engine_its_own(
     engine: Path, confinement: Confinement
 ) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import opened, repository, settings  # noqa: F401 - the fixture of a repository
+from tests.sandbox.boxes import IMAGE
+from tests.sandbox.conftest import working
 
 from holdfast.app import plans, projects, steps, supervisor
 from holdfast.domain.planfile import parse
@@ -156,28 +158,38 @@ def path_without_sandboxes(tmp_path: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.usefixtures("bubblewrap")
+@pytest.mark.parametrize("sandbox", ["bubblewrap", pytest.param("podman", marks=pytest.mark.campaign)])
 def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only(
     tmp_path: Path,
     repository: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    sandbox: str,
 ) -> None:
+    working(sandbox, request.getfixturevalue("podman") if sandbox == "podman" else "")
     home, scripts = tmp_path / "home", tmp_path / "scripts"
     (home / ".holdfast-scripted").mkdir(parents=True)
     (home / ".holdfast-scripted" / "login").write_text("a token\n")
     (home / "private").write_text("")
+    (home / ".scripted.json").write_text("who I am\n")
     monkeypatch.setenv("HOME", str(home))
     scripts.mkdir()
-    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private"
+    anew = "cat ~/.scripted.json > copied; echo other > ~/new; mv ~/new ~/.scripted.json"
+    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private; {anew}"
     script = scripts / "agent.json"
     actions = [{"run": look}, {"run": {"command": "ls -A ~ > seen-by-terminal", "terminal": True}}, {"say": "Done."}]
     script.write_text(json.dumps({"turns": [actions]}))
     command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
-    (scripts / "agents.toml").write_text(f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\n')
+    (scripts / "agents.toml").write_text(
+        f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\ncopies = [".scripted.json"]\n'
+    )
+    # The image has no programs but those of this machine.
+    programs = f":/usr:{sys.base_prefix}:{sys.prefix}"  # the agent is shown them too
     chosen = replace(
         settings(tmp_path),
-        sandbox="bubblewrap",
-        sandbox_readable=f"{SOURCE}:{scripts}",
+        sandbox=sandbox,
+        sandbox_image=IMAGE,
+        sandbox_readable=f"{SOURCE}:{scripts}" + (programs if sandbox == "podman" else ""),
         agents=scripts / "agents.toml",
         permissions="allow-all",
     )
@@ -188,6 +200,7 @@ def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only
         assert view.plan.status == "completed", view.tasks[0].error
         files = bench.files(view.plan.branch)
         assert files["login"] == "a token\n"
-        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n"
-        assert view.steps[0].agent_config["sandbox"] == "bubblewrap"
+        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n.scripted.json\n"
+        assert (files["copied"], (home / ".scripted.json").read_text()) == ("who I am\n", "who I am\n")
+        assert view.steps[0].agent_config["sandbox"] == sandbox
     assert list((home / ".holdfast-scripted").glob("session-*.json")), "its sessions are where the user has them"

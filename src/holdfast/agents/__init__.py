@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from holdfast.agents.text import strip_control
 
 if TYPE_CHECKING:
-    from holdfast.agents.bell import close_input, follow, kill, send, stop, suspend_limit, sync
+    from holdfast.agents.bell import close_input, follow, kill, limit_suspended, send, stop, suspend_limit, sync
     from holdfast.agents.command import CommandOutcome, environment, run_command
     from holdfast.agents.journal import Record, complete, read
     from holdfast.agents.launch import Launch, Lost, RunState, kill_strays, secret_values, start, state
@@ -44,6 +44,7 @@ __all__ = [
     "follow",
     "kill",
     "kill_strays",
+    "limit_suspended",
     "read",
     "run_command",
     "secret_values",
@@ -59,7 +60,7 @@ __all__ = [
 _PLACES = {
     "command": ("CommandOutcome", "environment", "run_command"),
     "journal": ("Record", "complete", "read"),
-    "bell": ("close_input", "follow", "kill", "send", "stop", "suspend_limit", "sync"),
+    "bell": ("close_input", "follow", "kill", "limit_suspended", "send", "stop", "suspend_limit", "sync"),
     "launch": ("Launch", "Lost", "RunState", "kill_strays", "secret_values", "start", "state"),
     "shim.redact": ("Redactor",),
 }

@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from holdfast.agents import journal
@@ -100,6 +101,20 @@ async def suspend_limit(folder: Path, until: str) -> bool:
     May be asked again, also by another worker, and after it was sent: then it does nothing.
     """
     return await _order(folder, {"suspend_limit": until}) is not None
+
+
+@asynccontextmanager
+async def limit_suspended(folder: Path) -> AsyncGenerator[None]:
+    """Lets the run's time limit stand still during the block, and no longer than this process lives."""
+    bell = await _connect(folder)
+    if bell is not None:
+        bell.send({"suspend_limit": True})
+        await bell.answer()
+    try:
+        yield
+    finally:
+        if bell is not None:
+            bell.close()
 
 
 async def close_input(folder: Path) -> bool:

@@ -39,7 +39,8 @@ class AgentSpec:
 
     `command` makes it speak ACP on its standard streams; its first word is looked for on the PATH. `version` are the
     words that make that program tell its version (none: it cannot). `environment` is set, `pass_environment` is passed
-    on from ours where it is set there. `sessions` are folders below the home folder that it keeps sessions in.
+    on from ours where it is set there. `sessions` are folders below the home folder that it keeps sessions in, `copies`
+    files right in it that it wants beside them.
     `mode` and `model` are what a session is set to, by the agent's own names (empty: as the agent has it);
     `read_only_mode` is one in which it changes nothing. `permissions` is what it may do unasked. `verified` and
     `unverified` say how far this was checked.
@@ -54,6 +55,7 @@ class AgentSpec:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     pass_environment: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
     mode: str = ""
     model: str = ""
     read_only_mode: str = ""
@@ -154,7 +156,7 @@ def parse(text: str, source: str, based_on: Mapping[str, AgentSpec]) -> list[Age
 
 
 _TEXTS = ("title", "install", "login", "mode", "model", "read_only_mode", "verified", "unverified")
-_LISTS = ("command", "version", "pass_environment", "sessions", "notes")
+_LISTS = ("command", "version", "pass_environment", "sessions", "copies", "notes")
 KEYS = (*_TEXTS, *_LISTS, "environment", "permissions")
 assert {*KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}
 

@@ -109,7 +109,8 @@ def generate(
             f"the request is longer than {MAX_REQUEST:,} characters", hint="put the rest into a file of it"
         )
     commit = projects.start_commit(house, project, base)
-    context = _context(house, project, commit, request)
+    root = Path(project.path) if project.git else house.workspaces.vault(project).path
+    context = _context(house, project, root, commit, request)
     drafted = asyncio.run(draft_plan(drafter, request, context, agents=agents))
     file = replace(drafted.result, gates=tuple(gate for gate in GateName if gate in gates), text="")
     text = render(file)
@@ -136,9 +137,8 @@ def _cost(house: House, drafted: Drafted[Any]) -> float | None:
     return prices.cost_of(price_table(house.settings), drafted.author, drafted.usage, clock.now().date())
 
 
-def _context(house: House, project: Project, commit: str, request: str) -> Context:
-    """Gathers what a drafter is told of the project at a commit."""
-    root = Path(project.path) if project.git else house.workspaces.vault(project).path
+def _context(house: House, project: Project, root: Path, commit: str, request: str) -> Context:
+    """Gathers what a drafter is told of the project at a commit of the repository `root`."""
     files = files_at(root, commit)
     wanted = choose(request, files, mentions(root, commit, words(request)))
     small = [path for path in wanted if files[path] <= MAX_FILE_BYTES]
@@ -176,7 +176,10 @@ def review(
     scope: Scope = Scope.PLAN,
     target: str = "",
 ) -> Review:
-    """Asks for suggestions to a plan, or to its phase or task `target`, and stores them with what they are for."""
+    """Asks for suggestions to a plan, or to its phase or task `target`, and stores them with what they are for.
+
+    Of a plan that has begun the work that is done is looked at: `present_commit` is where.
+    """
     with house.database.read() as connection:
         plan = plan_rows.get(connection, plan_id)
         project = project_rows.get(connection, plan.project_id)
@@ -185,7 +188,8 @@ def review(
     text = edits.text(house, plan_id)
     file = parse(text, source="plan")
     about, subject = _about(house, plan_id, file, scope, target)
-    context = _context(house, project, plan.base_commit, f"{plan.title} {plan.description} {subject}")
+    root, commit = house.workspaces.vault(project).path, present_commit(house, project, plan)
+    context = _context(house, project, root, commit, f"{plan.title} {plan.description} {subject}")
     drafted = asyncio.run(review_plan(drafter, file, review_type, context, about=about))
     cost = _cost(house, drafted)
     content = {
@@ -202,6 +206,12 @@ def review(
         used = replace(drafted.usage, cost_usd=cost)
         inquiries.keep_exchange(connection, house, plan, asked, suggestions.listed(drafted.result), used)
     return Review(plan, kept.number, review_type, drafted.result, drafted.author, drafted.usage, cost, context.cut)
+
+
+def present_commit(house: House, project: Project, plan: Plan) -> str:
+    """Gives the commit that a plan's work has come to: the head of its branch, or where it starts from."""
+    vault = house.workspaces.vault(project)
+    return vault.head(plan.branch) or house.workspaces.bring(project, plan.base_commit)
 
 
 def _about(house: House, plan_id: str, file: PlanFile, scope: Scope, target: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from holdfast.engine import confine, editing, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
-from holdfast.engine.inquiries import keep_exchange, usage_of_plan
+from holdfast.engine.inquiries import answers_used, keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, Metric, Page, approvals, iterations, metrics, operations, plans, steps
@@ -294,6 +294,7 @@ def show(house: House, plan_id: str) -> PlanView:
         phases = tuple(plans.phases_of(connection, plan_id))
         all_tasks = tuple(plans.tasks_of(connection, plan_id))
         all_steps = tuple(steps.of_plan(connection, plan_id))
+        asked = answers_used(connection, plan_id)
         return PlanView(
             plan=plan,
             project=project_rows.get(connection, plan.project_id),
@@ -302,8 +303,8 @@ def show(house: House, plan_id: str) -> PlanView:
             gates=tuple(approvals.list_(connection, plan_id=plan_id, status=ApprovalStatus.OPEN).items),
             steps=all_steps,
             usage=usage_of_plan(connection, plan_id),
-            spent=spent(all_steps),
-            warnings=tuple(unseen(plan, all_tasks, all_steps)),
+            spent=spent(all_steps, asked),
+            warnings=tuple(unseen(plan, all_tasks, all_steps, asked)),
             critical_path=dependencies.critical_path(phases, all_tasks, {}),
             groups=dependencies.parallel_groups(phases, all_tasks),
         )

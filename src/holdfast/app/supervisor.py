@@ -15,7 +15,7 @@ from holdfast.engine import confine, inquiries, restoring, supervisor
 from holdfast.engine.agent_choice import supervisor_of
 from holdfast.engine.inquiries import Asked, Inquiry
 from holdfast.engine.supervisor import Tell
-from holdfast.errors import Unavailable, UsageError
+from holdfast.errors import OverBudget, Unavailable, UsageError
 from holdfast.failpoints import failpoint
 from holdfast.store import plans, projects
 
@@ -47,7 +47,8 @@ def ask(
     """Asks the supervisor of a plan in any state, in the plan's own conversation, and gives its answer once it is over.
 
     `tell` hears what is said as it is said; `on_wait` is called where another process asks it just now. Interrupted, it
-    stops the supervisor; killed, it leaves it at work for who asks next. Raises `Unavailable` if it gives no answer.
+    stops the supervisor; killed, it leaves it at work for who asks next. Raises `Unavailable` if it gives no answer,
+    `OverBudget` if the plan's budget is used up.
     """
     if not question.strip():
         raise UsageError("the question is empty", hint='ask something: holdfast supervisor ask P1 "what is left?"')
@@ -63,7 +64,10 @@ def ask(
             await _go_on(house, plan_id, tell)
             return await _stoppable(house, _begin(house, plan_id, asked, sandbox), tell)
 
-    done = _answered(house, asyncio.run(work()))
+    inquiry = asyncio.run(work())
+    done = _answered(house, inquiry)
+    if inquiry.progress.code == supervisor.OVER_BUDGET:
+        raise OverBudget(f"{author} gave no answer: {done.error}", hint="then ask again")
     if done.error:
         raise Unavailable(f"{author} gave no answer: {done.error}", hint="look: holdfast agent check", code="no_answer")
     return done

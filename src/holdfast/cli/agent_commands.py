@@ -68,6 +68,7 @@ def show_(session: Session, name: str) -> int:
                 ("passed on", ", ".join(spec.pass_environment)),
                 ("set", ", ".join(spec.environment)),
                 ("sessions in", ", ".join(f"~/{folder}" for folder in spec.sessions)),
+                ("gets a copy of", ", ".join(f"~/{file}" for file in spec.copies)),
                 ("mode", spec.mode),
                 ("model", spec.model),
                 ("changes nothing in mode", spec.read_only_mode),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from holdfast.cli.grammar import verb
 from holdfast.cli.session import Session
@@ -23,5 +24,6 @@ def mcp(session: Session) -> int:
         # After the house: the MCP library takes two seconds of CPU, in which a bad data folder need not be waited for.
         from holdfast.mcp import serve
 
-        serve(house, secret)
+        run = os.environ.get("HOLDFAST_RUN")
+        serve(house, secret, Path(run) if run else None)
     return 0

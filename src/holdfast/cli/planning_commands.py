@@ -158,7 +158,8 @@ def review(session: Session, plan: str, target: str, review_type: str, scope: st
     with session.house() as house:
         plan_id = plans.find(house, plan)
         view = plans.show(house, plan_id)
-        who = drafter(house, view.project, view.plan.base_commit, model=model, agent=agent)
+        at = planning.present_commit(house, view.project, view.plan)
+        who = drafter(house, view.project, at, model=model, agent=agent)
         session.note(f"{who.name} reviews the plan")
         made = planning.review(house, plan_id, ReviewType(review_type), who, scope=planning.Scope(scope), target=target)
     if session.json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @verb(
     "race",
     example="""
-    holdfast task race T4 --agent claude-code --agent codex -n 2
+    holdfast task race T4 --agent claude --agent codex -n 2
     holdfast task race T4
     holdfast task race T4 --pick 3
     """,

@@ -146,6 +146,11 @@ class Transcript:
         """What the session has used in this launch, as far as it was told."""
         return self._heard.without(self._before)
 
+    @property
+    def told(self) -> TokenUsage:
+        """The last that the session told of what it used, its earlier launches included."""
+        return self._heard if self._heard != NOTHING_USED else self._wanted_before
+
     def feed(self, updates: Iterable[Update], heard_to: int) -> Folded:
         """Takes the next updates and gives what they finished.
 
@@ -261,7 +266,7 @@ class Transcript:
             call = self._open_call(asked.call)
             call.asked_only = True
         call.hear(asked.call)
-        self._tell(asked.heard.at, f"asks for permission: {call.title or call.kind}")
+        self._tell(asked.heard.at, f"asks for permission: {(call.title or call.kind).removeprefix(self._root)}")
 
     def _open_call(self, told: ToolUsed) -> _Call:
         self._close_speech()

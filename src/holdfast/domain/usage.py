@@ -39,10 +39,13 @@ class Spent:
         return not self.total_tokens or (self.cost_usd is not None and not self.partly)
 
 
-def spent(steps: Iterable[Step]) -> Spent:
-    """Gives what the agents of these steps used, those of steps that were rolled back too: it was paid all the same."""
+def spent(steps: Iterable[Step], asked: Iterable[TokenUsage] = ()) -> Spent:
+    """Gives what the agents of these steps used, those of steps that were rolled back too: it was paid all the same.
+
+    `asked` is what a supervisor used for each of its answers.
+    """
     launches = [told for step in steps for told in launches_of(step).values()]
-    used = [TokenUsage(**{name: each[name] for name in _FIELDS if name in each}) for each in launches]
+    used = [TokenUsage(**{name: each[name] for name in _FIELDS if name in each}) for each in launches] + list(asked)
     known = [each.cost_usd for each in used if each.cost_usd is not None]
     return Spent(
         sum(each.input_tokens for each in used),
@@ -55,9 +58,9 @@ def spent(steps: Iterable[Step]) -> Spent:
     )
 
 
-def unseen(plan: Plan, tasks: Sequence[Task], steps: Sequence[Step]) -> Iterator[str]:
+def unseen(plan: Plan, tasks: Sequence[Task], steps: Sequence[Step], asked: Iterable[TokenUsage] = ()) -> Iterator[str]:
     """Says which limits of cost, of the plan or its tasks, do not see all that was used."""
-    if told := blind(plan.budget, cost_known=spent(steps).cost_known):
+    if told := blind(plan.budget, cost_known=spent(steps, asked).cost_known):
         yield told
     for task in tasks:
         if task.budget.max_cost_usd is not None:

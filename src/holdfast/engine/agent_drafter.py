@@ -72,7 +72,8 @@ class AgentDrafter:
     def _make(self, folder: Path) -> None:
         remove_left(folder.parent)
         vault = self.workspaces.vault(self.project)
-        self.workspaces.bring(self.project, self.commit)
+        if not vault.has_commit(self.commit):
+            self.workspaces.bring(self.project, self.commit)
         write_files(vault, folder / FILES, self.commit)
 
     async def _hold(self, folder: Path, prompt: str, heard: Heard) -> TurnOutcome:
@@ -101,7 +102,7 @@ class AgentDrafter:
             allowed = permissions.decide(permissions.READ_ONLY, wanted.call, files) is Verdict.ALLOW
             return permissions.option(wanted, allow=allowed)
 
-        mode, model = self.agent.mode or None, self.agent.model or None
+        mode, model = self.agent.read_only_mode or self.agent.mode or None, self.agent.model or None
         try:
             return await run_session(
                 folder / RUN,

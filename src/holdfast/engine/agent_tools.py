@@ -83,7 +83,7 @@ async def offered(
         return
     place = place_of(folder)
     listener = await in_thread(_open, place)
-    door = asyncio.create_task(_welcome(parts, bearer, listener))
+    door = asyncio.create_task(_welcome(parts, bearer, folder, listener))
     try:
         yield (_server(place, sandbox),)
     finally:
@@ -127,7 +127,7 @@ def _open(place: Path) -> socket.socket:
     return listener
 
 
-async def _welcome(parts: Parts, bearer: Bearer, listener: socket.socket) -> None:
+async def _welcome(parts: Parts, bearer: Bearer, folder: Path, listener: socket.socket) -> None:
     """Gives each connection of this user a server."""
     loop = asyncio.get_running_loop()
     for number in itertools.count():
@@ -136,14 +136,14 @@ async def _welcome(parts: Parts, bearer: Bearer, listener: socket.socket) -> Non
         connection, _ = await loop.sock_accept(listener)
         with connection:
             if _user(connection) == os.getuid():
-                await in_thread(_serve, parts, bearer, connection)
+                await in_thread(_serve, parts, bearer, folder, connection)
 
 
 def _user(connection: socket.socket) -> int:
     return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
 
 
-def _serve(parts: Parts, bearer: Bearer, connection: socket.socket) -> None:
+def _serve(parts: Parts, bearer: Bearer, folder: Path, connection: socket.socket) -> None:
     secret = clock.new_secret()
     with parts.database.transaction() as database:
         tokens.add(
@@ -162,6 +162,7 @@ def _serve(parts: Parts, bearer: Bearer, connection: socket.socket) -> None:
         "HOLDFAST_DATA": str(parts.places.data),
         "HOLDFAST_DB": parts.settings.db,
         "HOLDFAST_TOKEN": secret,
+        "HOLDFAST_RUN": str(folder),
     }
     connection.setblocking(True)
     subprocess.run(

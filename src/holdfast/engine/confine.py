@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,23 +58,26 @@ def described(settings: Settings, project: Project) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a run sees beside what all runs of its task do."""
+    """What a run sees beside what all runs of its task do; `copies` are files that its home is given."""
 
     readable: tuple[Mount, ...] = ()
     writable: tuple[Mount, ...] = ()
+    copies: tuple[Path, ...] = ()
 
 
 def shown_to_agent(sandbox: Sandbox, places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
     """Gives the command line of an agent and what it sees: its program, and where it keeps logins and sessions.
 
     Those folders are the user's own, at the same place below `home`: who is logged in stays logged in. One that the
-    user does not have is the run's. Without a sandbox nothing has to be shown.
+    user does not have is the run's. Files beside them are copied: a program that writes one anew puts another in its
+    place, which a mount would not let it. Without a sandbox nothing has to be shown.
     """
     if sandbox.name is SandboxName.NONE or isinstance(place := program(spec), Missing):
         return spec.command, Shown()
     own = installed(place, (Path.home(), places.data))
     kept = [Mount(Path.home() / name, home / name) for name in spec.sessions if (Path.home() / name).is_dir()]
-    return (str(own.program), *spec.command[1:]), Shown(tuple(map(Mount.of, own.readable)), tuple(kept))
+    copies = tuple(Path.home() / name for name in spec.copies)
+    return (str(own.program), *spec.command[1:]), Shown(tuple(map(Mount.of, own.readable)), tuple(kept), copies)
 
 
 def confined(
@@ -108,6 +114,8 @@ def confined_with(
     shown = shown or Shown()
     if sandbox.name is not SandboxName.NONE:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in shown.copies:
+            _copy(file, home)
     objects = places.vault(project_id) / "objects"
     tools = folder / TOOLS_FOLDER
     asked_for = _unplaced(settings)
@@ -131,6 +139,21 @@ def confined_with(
     wrapped = sandbox.wrap(confinement, launch.argv or ("/bin/sh", "-c", launch.shell or ""), launch.env)
     asked_to_end = "group" if wrapped.forwards else launch.asked_to_end
     return replace(launch, argv=wrapped.argv, shell=None, env=wrapped.env, asked_to_end=asked_to_end)
+
+
+def _copy(file: Path, home: Path) -> None:
+    """Puts a copy of the user's file into a home that has none, or an older one. Follows no link that lies there."""
+    place = home / file.name
+    try:
+        if place.lstat().st_mtime >= file.stat().st_mtime:
+            return
+    except FileNotFoundError:
+        if not file.is_file():
+            return
+    # What an agent left in its home may be in the way: then it goes without the file.
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=home) as folder:
+        shutil.copy2(file, draft := Path(folder) / file.name)
+        draft.replace(place)
 
 
 def kill_run(sandbox: Sandbox, token: str) -> None:

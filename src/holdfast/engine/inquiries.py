@@ -61,7 +61,7 @@ class Progress:
     `launch` counts the agent's processes from 0, `deaths` those that died in mid-turn. `opened` is the session of the
     last of them, `session` the last one that was told the question. `head` is the message that the answer ends at:
     while the conversation ends there, that session knows all of it. `used` is what it has used up to now, `before` what
-    the launches before the present one have.
+    the launches before the present one have; `told` is what the session had told by the end of those.
     """
 
     launch: int = 0
@@ -71,6 +71,7 @@ class Progress:
     head: str = ""
     used: TokenUsage = field(default_factory=TokenUsage)
     before: TokenUsage = field(default_factory=TokenUsage)
+    told: TokenUsage = field(default_factory=TokenUsage)
     answer: str = ""
     error: str = ""
     code: str = ""
@@ -80,7 +81,8 @@ class Progress:
 class Inquiry:
     """One thing that the supervisor of a plan is asked.
 
-    `earlier` is the session to go on in, where one knows all that was said; `sandbox` is where an agent runs.
+    `earlier` is the session to go on in, where one knows all that was said, and `told` what that had told by then that
+    it used; `sandbox` is where an agent runs.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Inquiry:
     asked: Asked
     sandbox: str
     earlier: str
+    told: TokenUsage
     status: OperationStatus
     progress: Progress
 
@@ -122,20 +125,21 @@ def begin(connection: Connection, parts: Parts, plan: Plan, inquiry_id: str, ask
     known = [each for each in of_plan(connection, plan.id) if each.id == inquiry_id]
     if known:
         return known[0]
-    intent = {"asked": asdict(asked), "sandbox": sandbox, "earlier": _session_to_load(connection, plan.id, asked)}
+    before = _session_to_load(connection, plan.id, asked)
+    intent = {"asked": asdict(asked), "sandbox": sandbox, "earlier": before.session, "told": asdict(before.told)}
     question = spoken(plan.id, message_id(inquiry_id, "question"), MessageRole.USER, asked.question)
     append(connection, parts, plan, (question,), subtype="asked", data={"inquiry": inquiry_id, "author": asked.author})
     made = operations.begin(connection, id=inquiry_id, kind=KIND, actor=parts.actor, intent=intent, plan_id=plan.id)
     return _inquiry(made)
 
 
-def _session_to_load(connection: Connection, plan_id: str, asked: Asked) -> str:
-    """Gives the agent's own session that knows the whole conversation; empty where none does."""
+def _session_to_load(connection: Connection, plan_id: str, asked: Asked) -> Progress:
+    """Gives how far the agent's own session came that knows the whole conversation; nowhere if none does."""
     before = [each for each in of_plan(connection, plan_id) if not each.open]
     head = conversations.head(connection, conversation_of(plan_id)).message_id
     if not asked.agent or not before or before[-1].asked.author != asked.author:
-        return ""
-    return before[-1].progress.session if before[-1].progress.head == head else ""
+        return Progress()
+    return before[-1].progress if before[-1].progress.head == head else Progress()
 
 
 def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
@@ -146,9 +150,14 @@ def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
 def usage_of_plan(connection: Connection, plan_id: str) -> Usage:
     """Gives what a plan has used up to now: its steps, and the answers of its supervisor as far as they tell."""
     used = steps.usage(connection, plan_id=plan_id, now=clock.now())
-    for each in of_plan(connection, plan_id):
-        used += Usage(tokens=each.progress.used.total_tokens, cost_usd=each.progress.used.cost_usd or 0.0)
+    for each in answers_used(connection, plan_id):
+        used += Usage(tokens=each.total_tokens, cost_usd=each.cost_usd or 0.0)
     return used
+
+
+def answers_used(connection: Connection, plan_id: str) -> tuple[TokenUsage, ...]:
+    """Gives what each answer of a plan's supervisor used, as far as it was told."""
+    return tuple(each.progress.used for each in of_plan(connection, plan_id))
 
 
 def note(connection: Connection, inquiry: Inquiry, **known: Any) -> Inquiry:
@@ -245,7 +254,7 @@ def _tell(connection: Connection, parts: Parts, plan: Plan, subtype: str, data: 
 def _inquiry(operation: Operation) -> Inquiry:
     intent = cast("Mapping[str, Any]", operation.intent)
     outcome = dict(cast("Mapping[str, Any]", operation.outcome))
-    outcome |= {name: TokenUsage(**outcome[name]) for name in ("used", "before") if name in outcome}
+    outcome |= {name: TokenUsage(**outcome[name]) for name in ("used", "before", "told") if name in outcome}
     return Inquiry(
         operation.id,
         operation.plan_id or "",
@@ -253,6 +262,7 @@ def _inquiry(operation: Operation) -> Inquiry:
         Asked(**intent["asked"]),
         intent["sandbox"],
         intent["earlier"],
+        TokenUsage(**intent.get("told", {})),
         operation.status,
         Progress(**outcome),
     )

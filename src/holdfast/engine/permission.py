@@ -62,6 +62,7 @@ class Asker:
 
     def _open(self, wanted: PermissionWanted) -> Approval:
         subject = f"{self.step.id}/{self.launch}/{wanted.request}"
+        worktree = self.runtime.workspaces.path(self.work.place)
         with self.runtime.database.transaction() as connection:
             plan = plans.lock(connection, self.work.plan.id)
             gate = approvals.open(
@@ -70,10 +71,10 @@ class Asker:
                 plan_id=plan.id,
                 kind=ApprovalKind.PERMISSION,
                 subject=subject,
-                title=f"T{self.work.task.number} wants to: {asked_for(wanted)}"[:200],
+                title=f"T{self.work.task.number} wants to: {asked_for(wanted, worktree)}"[:200],
                 phase_id=None,
                 task_id=self.work.task.id,
-                details=details(wanted, self.step, self.runtime.workspaces.path(self.work.place)),
+                details=details(wanted, self.step, worktree),
                 actor=self.runtime.actor,
             )
             self.runtime.engine.wake_plan(connection, plan.id, plan.run)
@@ -84,10 +85,11 @@ class Asker:
             return approvals.get(connection, gate_id)
 
 
-def asked_for(wanted: PermissionWanted) -> str:
+def asked_for(wanted: PermissionWanted, worktree: str) -> str:
     call = wanted.call
     command = permissions.command_of(call) if call.kind == "execute" else None
-    return command or call.title or call.kind or "use a tool"
+    title = (call.title or "").removeprefix(worktree.rstrip("/") + "/")
+    return command or title or call.kind or "use a tool"
 
 
 def details(wanted: PermissionWanted, step: Step, worktree: str) -> Mapping[str, Any]:

@@ -57,6 +57,7 @@ FILES = "files"
 HOME = "home"
 LOCK = "lock"
 LOOK_SECONDS = 0.1
+OVER_BUDGET = "over_budget"
 TOLD_AGAIN_MESSAGES = 400
 
 Tell = Callable[[Inquiry, Sequence[Update]], None]
@@ -117,7 +118,7 @@ async def answer(parts: Parts, inquiry: Inquiry, *, tell: Tell, stop: asyncio.Ev
     work = await in_thread(_load, parts, inquiry)
     try:
         if inquiry.progress == Progress() and (limit := await in_thread(_spent_before, work)):
-            return await in_thread(_close, work, (), error=limit, code="budget")
+            return await in_thread(_close, work, (), error=limit, code=OVER_BUDGET)
         if inquiry.asked.agent:
             return await _ask_agent(work, tell, stop)
         return await _ask_model(work, stop)
@@ -200,13 +201,15 @@ async def _ask_agent(work: _Work, tell: Tell, stop: asyncio.Event) -> Inquiry:
             break
         await in_thread(_start_again, work, done, recorder)
     last = recorder.last()
+    used, told = recorder.used, recorder.transcript.told
     if done.succeeded:
-        return await in_thread(_close, work, last, answer=recorder.answer, used=recorder.used)
+        return await in_thread(_close, work, last, answer=recorder.answer, used=used, told=told)
     stopped = recorder.spent or "it was stopped"
     error = stopped if stop.is_set() else done.message or f"the agent ended with {done.reason}"
+    code = OVER_BUDGET if stop.is_set() and recorder.spent else done.reason
     if done.reason == "not_logged_in":
         error += f" (log in: {spec.login})"
-    return await in_thread(_close, work, last, error=error, code=done.reason, used=recorder.used)
+    return await in_thread(_close, work, last, error=error, code=code, used=used, told=told)
 
 
 def _may_go_on(inquiry: Inquiry, done: TurnOutcome) -> bool:
@@ -220,8 +223,8 @@ def _start_again(work: _Work, done: TurnOutcome, recorder: _Recorder) -> None:
     progress = work.inquiry.progress
     confine.kill_run(_sandbox(work), work.inquiry.id)
     launch, deaths = progress.launch + 1, progress.deaths + (done.reason in DEATHS)
-    used, answer = recorder.used, recorder.answer
-    recorder.store(recorder.last(), launch=launch, deaths=deaths, used=used, before=used, answer=answer)
+    used, answer, told = recorder.used, recorder.answer, recorder.transcript.told
+    recorder.store(recorder.last(), launch=launch, deaths=deaths, used=used, before=used, told=told, answer=answer)
     failpoint("engine.supervisor.started_again")
 
 
@@ -347,8 +350,9 @@ class _Recorder:
 
     @classmethod
     def of(cls, work: _Work, spec: AgentSpec, tell: Tell, stop: asyncio.Event) -> _Recorder:
-        launch, root = f"agent-{work.inquiry.progress.launch}", work.parts.places.supervisor(work.plan.id) / FILES
-        transcript = Transcript(conversation_of(work.plan.id), work.inquiry.id, launch, root=str(root))
+        progress, root = work.inquiry.progress, work.parts.places.supervisor(work.plan.id) / FILES
+        launch, told = f"agent-{progress.launch}", progress.told if progress.launch else work.inquiry.told
+        transcript = Transcript(conversation_of(work.plan.id), work.inquiry.id, launch, root=str(root), before=told)
         return cls(work, spec, tell, stop, transcript)
 
     async def keep(self, updates: Sequence[Update], position: int) -> None:

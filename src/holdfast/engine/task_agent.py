@@ -130,7 +130,8 @@ async def hold_session(
     wanted = await in_thread(session_wanted, runtime, work, step)
     wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
     if work.task.read_only:
-        wanted = replace(wanted, writes_files=False, terminals=False)
+        mode = spec.read_only_mode or wanted.mode
+        wanted = replace(wanted, mode=mode, writes_files=False, terminals=False)
     bearer = agent_tools.Bearer.of_step(work.task, step)
     async with agent_tools.offered(runtime, bearer, folder, sandbox.name) as servers:
         done = await acp.run_session(

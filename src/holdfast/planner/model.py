@@ -119,9 +119,13 @@ def _model(name: str, base_url: str) -> Model:
 _NAMES = "name it as provider:model, e.g. anthropic:claude-opus-5, openai:gpt-6-sol, google:gemini-3.5-flash"
 
 
+_THOUGHTS = ("reasoning_tokens", "thoughts_tokens", "thinking_tokens")
+
+
 def _usage(response: ModelResponse) -> TokenUsage:
     used = response.usage
-    thoughts = int(used.details.get("reasoning_tokens", 0))
+    # Each provider has its own name for them; all count them as output.
+    thoughts = next((int(used.details[name]) for name in _THOUGHTS if name in used.details), 0)
     return TokenUsage(
         input_tokens=max(0, used.input_tokens - used.cache_read_tokens),
         output_tokens=max(0, used.output_tokens - thoughts),

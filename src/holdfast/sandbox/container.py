@@ -82,8 +82,10 @@ class Container:
         chosen += ["--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev", "--hostname", "holdfast"]
         chosen += ["--network", "bridge" if confinement.network is Network.FULL else "none"]
         chosen += ["--user", f"{os.getuid()}:{os.getgid()}", *self._user_namespace()]
-        chosen += [option for mount in readable for option in _mount(mount, ",readonly")]
-        chosen += [option for mount in writable for option in _mount(mount, "")]
+        # A place has one mount, as engines refuse a second: the last, so what may be written goes before what is read.
+        places = {mount.target: _mount(mount, ",readonly") for mount in readable}
+        places |= {mount.target: _mount(mount, "") for mount in writable}
+        chosen += [option for mount in places.values() for option in mount]
         chosen += ["--workdir", str(confinement.worktree.target), "--env", f"HOME={confinement.home.target}"]
         if confinement.memory_bytes:
             chosen += ["--memory", str(confinement.memory_bytes), "--memory-swap", str(confinement.memory_bytes)]

@@ -318,6 +318,7 @@ class Run:
     def _dismiss(self, client: Client) -> None:
         self._poll.unregister(client.descriptor)
         del self._actions[client.descriptor]
+        self._resume_limit(client)
         self._door.dismiss(client)
 
     def _obey(self, client: Client, request: dict) -> None:
@@ -341,6 +342,10 @@ class Run:
                 self._feed(client, binascii.a2b_base64(text), rest.get("id"))
             case {"suspend_limit": str(name)}:
                 self._suspend_limit(name)
+                client.tell(ok=True)
+            case {"suspend_limit": True}:
+                # For as long as the client stays, however it leaves.
+                self._suspend_limit(client)
                 client.tell(ok=True)
             case {"close_stdin": True}:
                 self._stdin_closing = True
@@ -372,17 +377,18 @@ class Run:
                 del self._fed[next(iter(self._fed))]
             client.tell(ok=True)
 
-    def _suspend_limit(self, name: str) -> None:
-        """Lets the time limit stand still until the input of that name is fed; one that was fed suspends nothing.
+    def _suspend_limit(self, name: object) -> None:
+        """Lets the time limit stand still until the input of that name is fed, or the client of that name has left; an
+        input that was fed suspends nothing.
 
-        So the answer itself ends it: a worker that dies over it leaves no limit that stands still for good.
+        So what is awaited ends it: whoever dies over it leaves no limit that stands still for good.
         """
         if name in self._fed or name in self._awaited or len(self._awaited) >= AWAITED_MAX:
             return
         if not self._awaited:
             self._still_since = time.monotonic()
         self._awaited.add(name)
-        self._ledger.record("limit_suspended", until=name)
+        self._ledger.record("limit_suspended", until=f"pid {name.pid}" if isinstance(name, Client) else name)
 
     def _resume_limit(self, name: object) -> None:
         if name in self._awaited:
