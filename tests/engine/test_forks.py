@@ -80,6 +80,9 @@ def of(task: Task) -> Conversation:
 # -- forks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "either_house", ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)], indirect=True
+)
 def test_a_fork_has_files_branch_and_conversation_and_the_original_notices_nothing(either_house: Agents) -> None:
     house = either_house
     view = ran(house)

@@ -101,6 +101,7 @@ def sound(house: House, project: Project) -> None:
     assert database.examine(house) == ()
 
 
+@pytest.mark.parametrize("either", ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)], indirect=True)
 def test_what_nobody_needs_goes_and_the_rest_is_restored_byte_for_byte(either: Bench) -> None:
     house, project, plan_id = either.house, either.project, lived(either)
     before = everything(house, project, plan_id)

@@ -52,6 +52,9 @@ BEFORE = [("user", "Before?"), ("assistant", "yes")]
 AFTER = [*BEFORE, ("user", "After?"), ("assistant", "yes")]
 
 
+@pytest.mark.parametrize(
+    "either_house", ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)], indirect=True
+)
 def test_from_a_checkpoint_work_and_talk_go_back_as_one_and_the_agents_are_told_more(either_house: Agents) -> None:
     house = either_house
     view = talked_about(house)

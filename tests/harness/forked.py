@@ -150,6 +150,8 @@ def _import_everything() -> None:
     for found in pkgutil.walk_packages(holdfast.__path__, "holdfast."):
         if "migrations" not in found.name and not found.name.endswith(("__main__", ".shim", ".enter")):
             importlib.import_module(found.name)
+    for loaded_when_first_used in ("acp", "pydantic_ai.direct", "pydantic_ai.models.openai"):
+        importlib.import_module(loaded_when_first_used)
     gc.freeze()
 
 

@@ -45,6 +45,7 @@ def test_what_a_person_refuses_is_not_done(talk: StartTalk, model: ModelServer, 
     assert not (worktree / "one.txt").exists()
 
 
+@pytest.mark.campaign
 def test_a_worker_killed_in_mid_turn_is_replaced_and_the_agent_notices_nothing(
     talk: StartTalk, model: ModelServer, worktree: Path
 ) -> None:

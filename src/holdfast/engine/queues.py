@@ -23,16 +23,10 @@ SERIALIZER = DBOSPortableJSONSerializer()
 
 # How soon the driver of a plan starts, and how soon goes on what a dead worker left.
 POLL_SECONDS = 0.3
-PLANS_AT_ONCE = 100
 
 
 def plans_queue(home: str) -> str:
     return f"plans@{home}"
-
-
-def recovered_queue(home: str) -> str:
-    """Names where tasks of a dead worker go: not among the plans, whose number is bounded and which wait for them."""
-    return f"recovered@{home}"
 
 
 def application(home: str) -> str:
@@ -60,16 +54,13 @@ class Engine:
             use_listen_notify=False,
         )
 
-    def register_queues(self, home: str) -> list[str]:
-        """Makes the queues of a data folder and names them; a worker looks once a second only for new ones."""
-        for name, at_once in ((plans_queue(home), PLANS_AT_ONCE), (recovered_queue(home), None)):
-            self._client.register_queue(
-                name,
-                worker_concurrency=at_once,
-                polling_interval_sec=POLL_SECONDS,
-                application_name=application(home),
-            )
-        return [plans_queue(home), recovered_queue(home)]
+    def register_queue(self, home: str) -> str:
+        """Makes the queue of a data folder and names it; to be done first, as workers look for new ones once a second.
+
+        It has no limit: what a dead worker left comes here too, and a plan that held a place would wait for its tasks.
+        """
+        named = {"polling_interval_sec": POLL_SECONDS, "application_name": application(home)}
+        return self._client.register_queue(plans_queue(home), **named).name
 
     def start_plan(self, connection: Connection, home: str, plan_id: str, run: int) -> None:
         """Enqueues the driver of a plan; doing it twice starts it once."""
@@ -93,14 +84,14 @@ class Engine:
         return {workflow.workflow_id for workflow in found}
 
     def hand_back(self, worker_id: str, home: str) -> None:
-        """Hands the workflows of a dead worker back to queues; those that came of none to the one of recovered tasks.
+        """Hands the workflows of a dead worker of a data folder back to its queue.
 
-        The one use of private names of DBOS 3.4: its own recovery (no public call either) hands the latter to a queue
-        that is looked at once a second. Idempotent: it touches rows only that are PENDING under that executor.
+        The one use of private names of DBOS 3.4: its own recovery (no public call either) hands those that came of no
+        queue to one that is looked at once a second. Idempotent: it touches only what is PENDING under that executor.
         """
         system = self._client._sys_db  # pyright: ignore[reportPrivateUsage]
         for workflow in system.get_pending_workflows(worker_id, APPLICATION_VERSION):
-            system.reenqueue_for_recovery(workflow.workflow_id, [worker_id], recovered_queue(home))
+            system.reenqueue_for_recovery(workflow.workflow_id, [worker_id], plans_queue(home))
 
     def forget(self, before: datetime) -> int:
         """Deletes up to 1,000 workflows that ended before that time and gives their number: our tables need none."""

@@ -106,5 +106,5 @@ class Worker:
                 "log_level": "ERROR",
             }
         )
-        DBOS.listen_queues(self.runtime.engine.register_queues(home))
+        DBOS.listen_queues([self.runtime.engine.register_queue(home)])
         DBOS.launch()
