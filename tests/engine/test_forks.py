@@ -41,6 +41,9 @@ FIRST: list[Action] = [
 HISTORY: list[Action] = [{"write": {"path": "history", "text": "{history}"}}, {"say": "Again."}]
 
 
+EITHER = ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)]
+
+
 @pytest.fixture
 def house(tmp_path: Path, repository: Path) -> Iterator[Agents]:
     yield from agents(settings(tmp_path), repository, tmp_path / "agents")

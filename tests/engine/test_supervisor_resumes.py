@@ -22,6 +22,8 @@ from holdfast.errors import HoldfastError, IllegalState, UsageError
 
 __all__ = ["either_house", "house"]
 
+EITHER = ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)]
+
 TWO = """
 title: Ours
 phases:
