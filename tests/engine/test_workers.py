@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,7 @@ from holdfast.app import database, execution, plans
 from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PlanStatus, TaskStatus
 from holdfast.engine import recovery
+from holdfast.engine.task_run import since_life
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
 from holdfast.store import OperationStatus, operations, tables
@@ -165,6 +167,9 @@ def test_the_hours_in_which_a_machine_was_off_are_idle_time_and_on_no_budget(ben
         connection.execute(tables.workers.update().values(seen_at=clock.now() - night))
     with bench.working() as worker:
         view = bench.until(worker, plan.id)
+        assert worker is not None
+        never_launched = since_life(worker.runtime, replace(step, id="of which nothing ran"), clock.now() - night)
+    assert never_launched == pytest.approx(night.total_seconds(), abs=120)
     assert view.plan.status is PlanStatus.COMPLETED
     (step,) = view.steps
     assert step.restarts == 1

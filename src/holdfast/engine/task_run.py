@@ -159,8 +159,8 @@ def since_life(runtime: Runtime, step: Step, seen: datetime) -> float:
     if any(state(run) in (RunState.STARTING, RunState.RUNNING) for run in runs):
         return 0.0
     # What a shim wrote last, it wrote while what it keeps was alive.
-    written = [path.stat().st_mtime for run in runs for path in run.iterdir()]
-    return max(0.0, clock.now().timestamp() - max(seen.timestamp(), *written))
+    written = [path.lstat().st_mtime for run in runs for path in run.iterdir()]
+    return max(0.0, clock.now().timestamp() - max([seen.timestamp(), *written]))
 
 
 @dataclass(frozen=True, slots=True)
