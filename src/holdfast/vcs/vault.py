@@ -618,9 +618,10 @@ def _make_private(making: Path, object_format: str, exclude: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    for lock in (*path.glob("*.lock"), *(Path(at, name) for at, _, names in os.walk(path / "refs") for name in names)):
-        if lock.suffix == ".lock":
-            lock.unlink(missing_ok=True)
+    walked = os.walk(path / "refs")  # of what may be many thousand refs, no path is made
+    stale = (Path(at, name) for at, _, names in walked for name in names if name.endswith(".lock"))
+    for lock in (*path.glob("*.lock"), *stale):
+        lock.unlink(missing_ok=True)
     objects = path / "objects"
     for folder in (objects, objects / "pack"):
         for leftover in folder.iterdir():
