@@ -140,7 +140,7 @@ def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
         task = tasks.lock(connection, task_id)
         if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
             return None
-        seen = workers.seen_with(connection, task_id)
+        seen = workers.seen_with(connection, task_id) if task.status is TaskStatus.RUNNING else None
         claim = tasks.take_claim(connection, task_id, runtime.worker_id)
         work = load(connection, task, claim)
         if work.begun is not None and seen is not None:
@@ -406,8 +406,9 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         details=ending.step.details,
     )
     tell_own_git(connection, work, ended, runtime.actor)
-    # What its agent still asked for, nobody needs to decide.
-    approvals.cancel_open(connection, plan_id=plan.id, task_id=work.task.id, actor=runtime.actor)
+    if work.task.executor is Executor.AGENT:
+        # What it still asked for, nobody needs to decide.
+        approvals.cancel_open(connection, plan_id=plan.id, task_id=work.task.id, actor=runtime.actor)
     move_task(connection, runtime, work, plan, ended)
     seconds = worked_seconds(ended, clock.now())
     measured = {

@@ -197,6 +197,8 @@ class KeptFile:
 
 def attach(connection: Connection, checkpoint_id: str, files: Sequence[KeptFile]) -> None:
     """Notes the kept files of a checkpoint whose blobs are stored; a second time it does nothing."""
+    if not files:
+        return
     columns = file_snapshots.c
     known = set(connection.execute(select(columns.path).where(columns.checkpoint_id == checkpoint_id)).scalars())
     new = {path: file for file in files if (path := _escaped(file.path)) not in known}

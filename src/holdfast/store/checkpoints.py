@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, Integer, and_, bindparam, func, or_, select, update
 
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.history import EventType
@@ -22,10 +22,8 @@ def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: in
 
     Raises `IllegalState` if that number has another commit, and `ClaimLost` if `claim` is no longer the task's.
     """
-    query = _of(checkpoint.task_id, checkpoint.plan_id).where(checkpoints.c.number == checkpoint.number)
-    row = connection.execute(query).one_or_none()
-    if row is not None:
-        stored = entity(Checkpoint, row)
+    stored = _numbered(connection, checkpoint.number, checkpoint.task_id, checkpoint.plan_id)
+    if stored is not None:
         if stored.commit != checkpoint.commit:
             raise IllegalState(
                 f"checkpoint {checkpoint.number} is already commit {stored.commit[:12]}",
@@ -54,24 +52,45 @@ def add(connection: Connection, checkpoint: Checkpoint, *, actor: str, claim: in
     return checkpoint
 
 
-def _of(task_id: str | None, plan_id: str | None) -> Query:
+def _of(task_id: str | BindParameter[str] | None, plan_id: str | BindParameter[str] | None) -> Query:
     if task_id is not None:
         return select(checkpoints).where(checkpoints.c.task_id == task_id)
     return select(checkpoints).where(checkpoints.c.plan_id == plan_id, checkpoints.c.task_id.is_(None))
 
 
+# The statements that every task runs are built once a process: those of a task, then those of a plan's own.
+_OWNER: BindParameter[str] = bindparam("owner")
+_WANTED: BindParameter[int] = bindparam("wanted", type_=Integer)
+_HELD: BindParameter[int] = bindparam("held", type_=Integer)
+_OWNED = (_of(_OWNER, None), _of(None, _OWNER))
+_LAST = tuple(query.with_only_columns(func.max(checkpoints.c.number)) for query in _OWNED)
+_NUMBERED = tuple(query.where(checkpoints.c.number == _WANTED) for query in _OWNED)
+_HEAD = (
+    update(tasks)
+    .where(tasks.c.id == _OWNER)
+    .where(or_(_WANTED == 0, _NUMBERED[0].exists()), or_(_HELD.is_(None), tasks.c.claim == _HELD))
+    .values(head_checkpoint=_WANTED)
+)
+
+
 def next_number(connection: Connection, *, task_id: str | None = None, plan_id: str | None = None) -> int:
     """Gives the number after the last of a task (or of a plan's own); the unique index settles a race for it."""
-    last = _of(task_id, plan_id).with_only_columns(func.max(checkpoints.c.number))
-    return (connection.execute(last).scalar_one() or 0) + 1
+    last = connection.execute(_LAST[task_id is None], {"owner": plan_id if task_id is None else task_id})
+    return (last.scalar_one() or 0) + 1
 
 
 def get(connection: Connection, number: int, *, task_id: str | None = None, plan_id: str | None = None) -> Checkpoint:
     """Gives checkpoint `number` of a task (or of a plan's own); raises `NotFound`."""
-    row = connection.execute(_of(task_id, plan_id).where(checkpoints.c.number == number)).one_or_none()
-    if row is None:
+    found = _numbered(connection, number, task_id, plan_id)
+    if found is None:
         raise NotFound(f"no checkpoint {number}", hint="holdfast task show lists them")
-    return entity(Checkpoint, row)
+    return found
+
+
+def _numbered(connection: Connection, number: int, task_id: str | None, plan_id: str | None) -> Checkpoint | None:
+    wanted = {"owner": plan_id if task_id is None else task_id, "wanted": number}
+    row = connection.execute(_NUMBERED[task_id is None], wanted).one_or_none()
+    return None if row is None else entity(Checkpoint, row)
 
 
 def get_by_id(connection: Connection, checkpoint_id: str) -> Checkpoint:
@@ -162,12 +181,7 @@ def of_plan(connection: Connection, plan_id: str) -> tuple[Checkpoint, ...]:
 
 def set_head(connection: Connection, task_id: str, number: int, *, claim: int | None = None) -> None:
     """Moves the task's head to checkpoint `number`, which must exist; 0 = none. Fenced by `claim`."""
-    where = [tasks.c.id == task_id]
-    if number:
-        where.append(_of(task_id, None).where(checkpoints.c.number == number).exists())
-    if claim is not None:
-        where.append(tasks.c.claim == claim)
-    if connection.execute(update(tasks).where(*where).values(head_checkpoint=number)).rowcount != 1:
+    if connection.execute(_HEAD, {"owner": task_id, "wanted": number, "held": claim}).rowcount != 1:
         if number:
             get(connection, number, task_id=task_id)
         raise claim_lost(connection, task_id, claim or 0)

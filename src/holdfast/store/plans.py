@@ -19,7 +19,7 @@ from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, Pla
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import events, references, tasks
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, changeable, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.rows import by_id, change, changeable, columns_of, entity, next_numbers, one, project_of
 from holdfast.store.tables import LOCAL_OWNER, phases, plans, projects
 from holdfast.store.tables import events as event_rows
 
@@ -144,6 +144,8 @@ def lock(connection: Connection, plan_id: str, *, deleted: bool = False) -> Plan
 
 
 _LOCKED = select(plans).where(plans.c.id == bindparam("wanted")).with_for_update(key_share=True)
+_WOKEN = update(plans).where(plans.c.id == bindparam("wanted")).values(wakes=plans.c.wakes + 1)
+_PHASES = select(phases).where(phases.c.plan_id == bindparam("plan")).order_by(phases.c.position)
 
 
 def set_status(
@@ -171,8 +173,7 @@ def set_status(
     if status is PlanStatus.RUNNING and plan.started_at is None:
         values["started_at"] = now
     values |= changeable(plans, columns, _GUARDED)
-    where = (plans.c.id == plan.id, plans.c.status == plan.status)
-    changed = connection.execute(update(plans).where(*where).values(**values).returning(plans)).one_or_none()
+    changed = change(connection, plans, values, {"id": plan.id, "status": plan.status})
     if changed is None:
         raise _moved_on(connection, plan)
     told = {"from": plan.status, "to": status, **({"reason": reason} if reason else {}), **(data or {})}
@@ -185,8 +186,7 @@ def set_stage(
 ) -> Plan:
     """Moves `plan` from the stage it was read with to `stage`, with its event; errors as `set_status`."""
     transitions.check(transitions.PLAN_STAGE, "plan's stage", plan.stage, stage)
-    where = (plans.c.id == plan.id, plans.c.stage == plan.stage)
-    changed = connection.execute(update(plans).where(*where).values(stage=stage).returning(plans)).one_or_none()
+    changed = change(connection, plans, {"stage": stage}, {"id": plan.id, "stage": plan.stage})
     if changed is None:
         raise _moved_on(connection, plan)
     tell(connection, plan, "stage", actor, {"from": plan.stage, "to": stage, **(data or {})})
@@ -196,8 +196,7 @@ def set_stage(
 def set_fields(connection: Connection, plan_id: str, **columns: object) -> Plan:
     """Writes columns that have no rules of their own (stop, cancel_requested, run, base_commit, error …)."""
     values = changeable(plans, columns, _GUARDED)
-    changed = connection.execute(update(plans).where(plans.c.id == plan_id).values(**values).returning(plans))
-    row = changed.one_or_none()
+    row = change(connection, plans, values, {"id": plan_id})
     if row is None:
         raise NotFound("no such plan")
     return entity(Plan, row)
@@ -205,7 +204,7 @@ def set_fields(connection: Connection, plan_id: str, **columns: object) -> Plan:
 
 def add_wake(connection: Connection, plan_id: str) -> None:
     """Counts that the plan's driver was told to look again."""
-    connection.execute(update(plans).where(plans.c.id == plan_id).values(wakes=plans.c.wakes + 1))
+    connection.execute(_WOKEN, {"wanted": plan_id})
 
 
 def delete(connection: Connection, plan: Plan, *, actor: str) -> Plan:
@@ -224,9 +223,10 @@ def empty(connection: Connection, plan: Plan, *, actor: str) -> Plan:
 
 
 def _mark(connection: Connection, plan: Plan, subtype: str, actor: str, **columns: object) -> Plan:
-    changed = update(plans).where(plans.c.id == plan.id).values(**columns).returning(plans)
+    marked = change(connection, plans, columns, {"id": plan.id})
+    assert marked is not None
     tell(connection, plan, subtype, actor, {"number": plan.number})
-    return entity(Plan, connection.execute(changed).one())
+    return entity(Plan, marked)
 
 
 def _moved_on(connection: Connection, plan: Plan) -> IllegalState:
@@ -246,8 +246,7 @@ def tell(connection: Connection, plan: Plan, subtype: str, actor: str, data: Map
 
 def phases_of(connection: Connection, plan_id: str) -> tuple[Phase, ...]:
     """Gives a plan's phases in their order."""
-    query = select(phases).where(phases.c.plan_id == plan_id).order_by(phases.c.position)
-    return tuple(entity(Phase, row) for row in connection.execute(query))
+    return tuple(entity(Phase, row) for row in connection.execute(_PHASES, {"plan": plan_id}))
 
 
 def tasks_of(connection: Connection, plan_id: str) -> tuple[Task, ...]:
@@ -281,8 +280,7 @@ def set_phase_status(
             pass
         case _:
             values["ended_at"] = now
-    where = (phases.c.id == current.id, phases.c.status == current.status)
-    changed = connection.execute(update(phases).where(*where).values(**values).returning(phases)).one_or_none()
+    changed = change(connection, phases, values, {"id": current.id, "status": current.status})
     if changed is None:
         found = phase(connection, current.id)
         raise IllegalState(
@@ -318,7 +316,7 @@ def edit_phase(
 ) -> None:
     """Changes a phase; that it may is for the caller to know (`domain.edits.check`)."""
     values = changeable(phases, columns, frozenset(phases.c.keys()) - {"title", "mode", "pause_after", "when"})
-    connection.execute(update(phases).where(phases.c.id == phase.id).values(**values))
+    change(connection, phases, values, {"id": phase.id})
     _tell_phase(connection, phase, "edited", actor, told)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Executable, Select, Table, bindparam, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Executable, Select, Table, bindparam, select, update
 
 from holdfast.domain.budget import Budget
 from holdfast.errors import ClaimLost, NotFound
@@ -26,17 +27,22 @@ def _names(kind: type[Any]) -> tuple[str, ...]:
 
 def entity(kind: type[Entity], row: AnyRow, **given: object) -> Entity:
     """Builds a dataclass from the columns of its fields' names; a `budget` comes from its three columns."""
-    fields = row._fields  # pyright: ignore[reportPrivateUsage]  # SQLAlchemy's documented name
-    values: dict[str, Any] = {name: row[place] for name, place in _places(kind, fields)}
-    if "budget" in _names(kind):
-        values["budget"] = Budget(*(row[fields.index(part)] for part in _BUDGET))
-    return kind(**{**values, **given})
+    names, picked, budget = _places(kind, row._fields)  # pyright: ignore[reportPrivateUsage]  # a documented name
+    values: dict[str, Any] = dict(zip(names, picked(row), strict=True))
+    if budget is not None:
+        values["budget"] = Budget(*budget(row))
+    return kind(**(values | given))
+
+
+Pick: TypeAlias = Callable[[AnyRow], tuple[Any, ...]]
 
 
 @lru_cache
-def _places(kind: type[Any], columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    """Gives the columns that are fields of `kind` with their places in the row."""
-    return tuple((name, columns.index(name)) for name in _names(kind) if name in columns)
+def _places(kind: type[Any], columns: tuple[str, ...]) -> tuple[tuple[str, ...], Pick, Pick | None]:
+    """Gives the columns that are fields of `kind`, how to pick them out of a row, and how those of a budget."""
+    found = tuple(name for name in _names(kind) if name in columns)
+    budget = itemgetter(*map(columns.index, _BUDGET)) if "budget" in _names(kind) else None
+    return found, itemgetter(*map(columns.index, found)), budget
 
 
 def columns_of(item: object, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -58,8 +64,42 @@ def changeable(table: Table, values: Mapping[str, object], refused: frozenset[st
     unknown = [name for name in values if name not in table.c or name in refused]
     if unknown:
         raise TypeError(f"not a changeable column of {table.name}: {', '.join(unknown)}")
+    return dict(values)
+
+
+def change(
+    connection: Connection,
+    table: Table,
+    values: Mapping[str, Any],
+    was: Mapping[str, object],
+    *,
+    held: int | None = None,
+) -> AnyRow | None:
+    """Writes columns of the one row that is still as it `was`, and gives it as it is now; None if there is none such.
+
+    With a claim that is `held`, only while it is that of the row's task, whose row is held until the transaction ends.
+    """
     # With nothing to write, a write of what is there: the statement keeps its conditions.
-    return dict(values) or {"id": table.c.id}
+    wanted = {f"was_{name}": value for name, value in was.items() if value is not None}
+    if held is not None:
+        wanted["held_claim"] = held
+    statement = _change(table, tuple((name, value is None) for name, value in was.items()), held is not None)
+    return connection.execute(statement, {**(values or {"id": was["id"]}), **wanted}).one_or_none()
+
+
+@lru_cache
+def _change(table: Table, was: tuple[tuple[str, bool], ...], fenced: bool) -> Executable:
+    """Gives the statement, built once a process: building one costs more than running it."""
+    statement = update(table)
+    for name, null in was:
+        column = table.c[name]
+        statement = statement.where(column.is_(None) if null else column == bindparam(f"was_{name}"))
+    if fenced:
+        statement = statement.where(fence(table.c.task_id, _CLAIM).exists())
+    return statement.returning(table)
+
+
+_CLAIM: BindParameter[int] = bindparam("held_claim")
 
 
 def one(connection: Connection, query: Any, what: str, wanted: Mapping[str, object] | None = None) -> AnyRow:
@@ -105,7 +145,7 @@ def next_numbers(connection: Connection, counter: str, count: int = 1) -> range:
     return range(last - count + 1, last + 1)
 
 
-def fence(task_id: str, claim: int) -> Select[tuple[str]]:
+def fence(task_id: str | ColumnElement[str], claim: int | ColumnElement[int]) -> Select[tuple[str]]:
     """Selects the task's id only while `claim` is its claim, and holds the task's row until the transaction ends.
 
     It is part of the writing statement itself: a worker that was taken over writes nothing, however late it wakes up.
@@ -128,9 +168,7 @@ def insert_fenced(
 
 @lru_cache
 def _fenced_insert(table: Table, names: tuple[str, ...]) -> Executable:
-    """Gives the statement, built once a process: building one costs more than running it."""
-    held = select(tasks.c.id).where(tasks.c.id == bindparam("held_task"), tasks.c.claim == bindparam("held_claim"))
-    held = held.with_for_update(key_share=True).subquery()
+    held = fence(bindparam("held_task"), _CLAIM).subquery()
     source = select(*(bindparam(f"new_{name}", type_=table.c[name].type) for name in names)).select_from(held)
     return table.insert().from_select(list(names), source).execution_options(preserve_rowcount=True)
 

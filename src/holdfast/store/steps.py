@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, and_, bindparam, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, update
 
 from holdfast import clock
 from holdfast.domain.budget import Usage
@@ -18,7 +18,7 @@ from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import approvals, events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, insert_fenced, one
+from holdfast.store.rows import by_id, change, changeable, claim_lost, columns_of, entity, insert_fenced, one
 from holdfast.store.tables import plans, projects, steps, tasks, workers
 
 # A worker with a task says more often that it is there; after this long without, nobody knows whether the task runs.
@@ -86,6 +86,7 @@ _TASK: BindParameter[str] = bindparam("task")
 _RUN: BindParameter[int] = bindparam("run")
 _PROJECT: BindParameter[str] = bindparam("project")
 _BRANCH: BindParameter[str] = bindparam("branch")
+_PHASE = select(tasks.c.phase_id).where(tasks.c.id == _TASK)
 _OF_RUN = select(steps).where(steps.c.task_id == _TASK, steps.c.run == _RUN)
 _RUNNING = and_(steps.c.active, steps.c.ended_at.is_(None), ~steps.c.interrupted)
 _RUN_OR_RUNNING = (
@@ -151,8 +152,7 @@ def finish(
     """
     values = changeable(steps, columns, _GUARDED)
     values |= {"ended_at": clock.now(), "exit_code": exit_code, "interrupted": interrupted, "failure": failure}
-    where = [steps.c.id == step_id, steps.c.ended_at.is_(None), *_held(claim)]
-    row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
+    row = change(connection, steps, values, {"id": step_id, "ended_at": None}, held=claim)
     if row is None:
         found = get_by_id(connection, step_id)
         if found.ended_at is None:
@@ -167,19 +167,10 @@ def finish(
 def set_fields(connection: Connection, step_id: str, *, claim: int | None = None, **columns: object) -> Step:
     """Writes columns without rules of their own (restarts, tokens, commit_after, details …), fenced by `claim`."""
     values = changeable(steps, columns, _GUARDED)
-    where = [steps.c.id == step_id, *_held(claim)]
-    row = connection.execute(update(steps).where(*where).values(**values).returning(steps)).one_or_none()
+    row = change(connection, steps, values, {"id": step_id}, held=claim)
     if row is None:
         raise claim_lost(connection, get_by_id(connection, step_id).task_id, claim or 0)
     return entity(Step, row)
-
-
-def _held(claim: int | None) -> list[ColumnElement[bool]]:
-    """Gives the condition that `claim` is that of the step's task, which holds the task's row; none without a claim."""
-    if claim is None:
-        return []
-    held = select(tasks.c.id).where(tasks.c.id == steps.c.task_id, tasks.c.claim == claim)
-    return [held.with_for_update(key_share=True).exists()]
 
 
 def lock(connection: Connection, step_id: str) -> Step:
@@ -304,7 +295,7 @@ def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Ma
         actor,
         project_id=step.project_id,
         plan_id=step.plan_id,
-        phase_id=connection.execute(select(tasks.c.phase_id).where(tasks.c.id == step.task_id)).scalar_one(),
+        phase_id=connection.execute(_PHASE, {"task": step.task_id}).scalar_one(),
         task_id=step.task_id,
         step_id=step.id,
         data=data,

@@ -17,7 +17,7 @@ from holdfast.domain.transitions import TaskStatus
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events, references
 from holdfast.store.paging import AnyRow
-from holdfast.store.rows import by_id, changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.rows import by_id, change, changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
 from holdfast.store.tables import approvals, checkpoints, messages, phases, plans, steps, task_dependencies, tasks
 
 _GUARDED = frozenset(
@@ -71,6 +71,23 @@ _OF_PLAN = (
     .where(tasks.c.plan_id == bindparam("plan"))
     .order_by(phases.c.position, tasks.c.position, tasks.c.number)
 )
+_KEYS = (
+    select(tasks.c.key)
+    .where(tasks.c.plan_id == bindparam("plan"), tasks.c.status == bindparam("status"))
+    .order_by(tasks.c.number)
+)
+_APART = (
+    select(tasks.c.id)
+    .where(tasks.c.plan_id == bindparam("plan"), tasks.c.status == TaskStatus.RUNNING)
+    .where(tasks.c.branch != "", tasks.c.branch != bindparam("branch"))
+    .limit(1)
+)
+_TAKEN = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("wanted"))
+    .values(claim=tasks.c.claim + 1, claimed_by=bindparam("by"))
+    .returning(tasks.c.claim)
+)
 
 
 def _entity(row: AnyRow) -> Task:
@@ -118,8 +135,7 @@ def contestants(connection: Connection, task_id: str) -> tuple[Task, ...]:
 
 def keys(connection: Connection, plan_id: str, *, status: TaskStatus) -> tuple[str, ...]:
     """Gives the keys of a plan's tasks in one status, in the order of their numbers."""
-    query = select(tasks.c.key).where(tasks.c.plan_id == plan_id, tasks.c.status == status).order_by(tasks.c.number)
-    return tuple(connection.execute(query).scalars())
+    return tuple(connection.execute(_KEYS, {"plan": plan_id, "status": status}).scalars())
 
 
 def find(connection: Connection, reference: str, *, plan_id: str | None = None) -> str:
@@ -146,9 +162,7 @@ def find(connection: Connection, reference: str, *, plan_id: str | None = None) 
 
 def work_apart(connection: Connection, plan: Plan) -> bool:
     """Tells whether a task of the plan runs on a branch of its own, or has ended there and waits to be merged."""
-    query = select(tasks.c.id).where(tasks.c.plan_id == plan.id, tasks.c.status == TaskStatus.RUNNING)
-    apart = query.where(tasks.c.branch.not_in(("", plan.branch))).limit(1)
-    return connection.execute(apart).first() is not None
+    return connection.execute(_APART, {"plan": plan.id, "branch": plan.branch}).first() is not None
 
 
 def claimed_by(connection: Connection, task_id: str) -> str | None:
@@ -158,8 +172,7 @@ def claimed_by(connection: Connection, task_id: str) -> str | None:
 
 def take_claim(connection: Connection, task_id: str, worker_id: str) -> int:
     """Gives the task's next claim to a worker; from then on each write with an older claim is refused."""
-    taken = update(tasks).where(tasks.c.id == task_id).values(claim=tasks.c.claim + 1, claimed_by=worker_id)
-    claim = connection.execute(taken.returning(tasks.c.claim)).scalar_one_or_none()
+    claim = connection.execute(_TAKEN, {"wanted": task_id, "by": worker_id}).scalar_one_or_none()
     if claim is None:
         raise NotFound("no such task")
     return claim
@@ -182,10 +195,8 @@ def set_status(
     """
     transitions.check(transitions.TASK, "task", task.status, status)
     values = _times(task, status) | changeable(tasks, columns, _GUARDED) | {"status": status}
-    where = [tasks.c.id == task.id, tasks.c.status == task.status]
-    if claim is not None:
-        where.append(tasks.c.claim == claim)
-    changed = connection.execute(update(tasks).where(*where).values(**values).returning(tasks)).one_or_none()
+    was = {"id": task.id, "status": task.status} | ({} if claim is None else {"claim": claim})
+    changed = change(connection, tasks, values, was)
     if changed is None:
         found = get(connection, task.id)
         if claim is not None and found.claim != claim:
@@ -214,10 +225,8 @@ def _times(task: Task, status: TaskStatus) -> dict[str, Any]:
 def set_fields(connection: Connection, task_id: str, *, claim: int | None = None, **columns: object) -> Task:
     """Writes columns that have no rules of their own; with a claim only while it holds (else `ClaimLost`)."""
     values = changeable(tasks, columns, _GUARDED)
-    where = [tasks.c.id == task_id]
-    if claim is not None:
-        where.append(tasks.c.claim == claim)
-    if connection.execute(update(tasks).where(*where).values(**values)).rowcount != 1:
+    was = {"id": task_id} | ({} if claim is None else {"claim": claim})
+    if change(connection, tasks, values, was) is None:
         get(connection, task_id)
         raise claim_lost(connection, task_id, claim or 0)
     return get(connection, task_id)
