@@ -426,7 +426,7 @@ def move_phase(
 def queue_task(connection: Connection, runtime: Runtime, task: Task) -> None:
     """Queues the next run of a task, which starts after the commit; work that was only stopped keeps its attempt.
 
-    A kill between the two leaves it queued without a workflow; `recovery.reconcile` frees it.
+    A kill between the two leaves it queued without a workflow; `recovery.reconcile` starts it.
     """
     stopped = task.status in (TaskStatus.PAUSED, TaskStatus.INTERRUPTED) or task.failure in NOT_COUNTED
     attempt = max(1, task.attempt if stopped else task.attempt + 1)

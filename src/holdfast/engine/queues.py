@@ -66,6 +66,11 @@ class Engine:
         """Enqueues the driver of a plan; doing it twice starts it once."""
         self._enqueue(connection, RUN_PLAN, plans_queue(home), plan_workflow_id(plan_id, run), plan_id, run)
 
+    def start_task(self, connection: Connection, home: str, plan_id: str, task_id: str, run: int) -> None:
+        """Enqueues the workflow of a queued task that nobody started; doing it twice starts it once."""
+        workflow_id = task_workflow_id(task_id, run)
+        self._enqueue(connection, RUN_TASK, plans_queue(home), workflow_id, plan_id, task_id, run)
+
     def wake_plan(self, connection: Connection, plan_id: str, run: int) -> None:
         """Lets the driver of a plan look at the tables again, once the transaction has committed.
 

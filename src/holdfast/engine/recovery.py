@@ -77,8 +77,8 @@ def restart_driver(runtime: Runtime, plan: Plan) -> None:
 def reconcile_tasks(runtime: Runtime, plan: Plan) -> set[str]:
     """Frees the tasks of a plan whose workflow is gone, and gives the workflows that may be about to be started.
 
-    A driver starts what it has queued a moment later: only what it has not by the next look is given up. Before the
-    first look no driver has run here.
+    A driver starts what it has queued a moment later: only what it has not by the next look is given up. What is found
+    at the first look, before any driver has run here, was queued by one that died before it could: it is started.
     """
     with runtime.database.read() as connection:
         busy = [
@@ -90,9 +90,20 @@ def reconcile_tasks(runtime: Runtime, plan: Plan) -> set[str]:
     alive = runtime.engine.live(list(workflows)) if workflows else set[str]()
     gone = {workflow_id: task for workflow_id, task in workflows.items() if workflow_id not in alive}
     for workflow_id, task in gone.items():
-        if task.status is TaskStatus.RUNNING or runtime.unstarted is None or workflow_id in runtime.unstarted:
+        if task.status is TaskStatus.RUNNING or workflow_id in (runtime.unstarted or ()):
             interrupt(runtime, plan, task)
+        elif runtime.unstarted is None:
+            start(runtime, plan, task)
     return set(gone)
+
+
+def start(runtime: Runtime, plan: Plan, task: Task) -> None:
+    """Starts the run of a queued task, unless something has changed since it was looked at."""
+    with runtime.database.transaction() as connection:
+        plans.lock(connection, plan.id)
+        now = tasks.lock(connection, task.id)
+        if (now.run, now.status) == (task.run, task.status):
+            runtime.engine.start_task(connection, runtime.places.home, plan.id, task.id, task.run)
 
 
 def interrupt(runtime: Runtime, plan: Plan, task: Task) -> None:

@@ -447,7 +447,7 @@ def move_task(connection: Connection, runtime: Runtime, work: Work, plan: Plan, 
     """Gives the task the status that follows from its step; a parallel one stays running until it is merged.
 
     A contestant of a race never is: it ends where it is."""
-    task = tasks.get(connection, work.task.id)
+    task = work.task
     told: dict[str, object] = {"step": ended.number, "attempt": ended.attempt}
     if ended.interrupted:
         target = TaskStatus.CANCELLED if plan.cancel_requested else TaskStatus.PAUSED

@@ -77,7 +77,8 @@ def begin(
         started_at=clock.now(),
     )
     insert_fenced(connection, steps, columns_of(step), task_id, claim)
-    _tell(connection, step, "started", actor, {"number": step.number, "attempt": attempt, "run": run})
+    told = {"number": step.number, "attempt": attempt, "run": run}
+    _tell(connection, step, "started", actor, told, phase_id=place.phase_id)
     return step
 
 
@@ -95,7 +96,7 @@ _RUN_OR_RUNNING = (
     .order_by((steps.c.run == _RUN).desc())
 )
 _PLACE = (
-    select(tasks.c.plan_id, tasks.c.number, plans.c.project_id)
+    select(tasks.c.plan_id, tasks.c.phase_id, tasks.c.number, plans.c.project_id)
     .join(plans, plans.c.id == tasks.c.plan_id)
     .join(projects, projects.c.id == plans.c.project_id)
     .where(tasks.c.id == _TASK)
@@ -287,7 +288,15 @@ def tell_imported(connection: Connection, step: Step, *, actor: str) -> None:
     _tell(connection, step, "imported", actor, {name: getattr(step, name) for name in names} | {"state": state(step)})
 
 
-def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Mapping[str, object]) -> None:
+def _tell(
+    connection: Connection,
+    step: Step,
+    subtype: str,
+    actor: str,
+    data: Mapping[str, object],
+    *,
+    phase_id: str | None = None,
+) -> None:
     events.add(
         connection,
         EventType.STEP,
@@ -295,7 +304,7 @@ def _tell(connection: Connection, step: Step, subtype: str, actor: str, data: Ma
         actor,
         project_id=step.project_id,
         plan_id=step.plan_id,
-        phase_id=connection.execute(_PHASE, {"task": step.task_id}).scalar_one(),
+        phase_id=phase_id or connection.execute(_PHASE, {"task": step.task_id}).scalar_one(),
         task_id=step.task_id,
         step_id=step.id,
         data=data,
