@@ -87,23 +87,27 @@ def prepare(database: Databases, folder: Path) -> Campaign:
 
 
 def story_of(campaign: Campaign, seed: int, mode: str) -> Story:
-    """Makes up the story of a seed: one to four kills, each at a point that runs pass or at a random time."""
+    """Makes up the story of a seed: kills at points that runs pass or at random times, one to four anywhere in the run
+    or a dozen of which each comes soon after the one before.
+    """
     chance = random.Random(seed)
     chosen = cast("Mode", mode if mode != "both" else chance.choice(("worker", "all")))
-    number = chance.choices((1, 2, 3, 4), (5, 3, 2, 1))[0]
     settings = INTERVALS if chance.random() < 0.2 else {}
-    kills = tuple(_kill(campaign, chance, first=position == 0) for position in range(number))
+    soon = chance.random() < 0.5
+    number = chance.randint(8, 16) if soon else chance.choices((1, 2, 3, 4), (5, 3, 2, 1))[0]
+    kills = tuple(_kill(campaign, chance, first=position == 0, soon=soon) for position in range(number))
     return Story(chosen, kills, settings=settings)
 
 
-def _kill(campaign: Campaign, chance: random.Random, *, first: bool) -> Kill:
+def _kill(campaign: Campaign, chance: random.Random, *, first: bool, soon: bool) -> Kill:
     choice = chance.random()
     if choice < 0.35:
-        return Kill(after=round(chance.uniform(0.001, campaign.seconds), 3))
-    if choice < 0.55 and not first:
+        return Kill(after=round(chance.uniform(0.001, campaign.seconds / (10 if soon else 1)), 3))
+    if choice < (0.45 if soon else 0.55) and not first:
         return Kill(at=f"{chance.choice(RECOVERY)}:1")
     name = chance.choice(sorted(campaign.passes))
-    return Kill(at=f"{name}:{chance.randint(1, campaign.passes[name])}")
+    passes = campaign.passes[name]
+    return Kill(at=f"{name}:{chance.randint(1, min(passes, 2) if soon else passes)}")
 
 
 def play(campaign: Campaign, story: Story, name: str) -> tuple[Report, Path]:

@@ -84,6 +84,7 @@ class Follower:
     tick: int = 0
     asked: int = 0
     live: Live | None = None
+    told: PlanView | None = None
     put_off: set[str] = field(default_factory=set[str])
 
     def until_it_ends(self) -> PlanView:
@@ -106,7 +107,11 @@ class Follower:
         self._obey(view)
         if self.quiet:
             return
-        events = history.after(self.house, self.seen, plan_id=self.plan_id, limit=EVENTS_AT_ONCE)
+        # Every change has its event, and a view is made anew for each: what was shown to its end has none to tell.
+        events: tuple[Event, ...] = ()
+        if view is not self.told:
+            events = history.after(self.house, self.seen, plan_id=self.plan_id, limit=EVENTS_AT_ONCE)
+            self.told = view if len(events) < EVENTS_AT_ONCE else None
         if events:
             self.seen = events[-1].id
         if self.session.json:

@@ -145,7 +145,7 @@ def _statement(names: tuple[str, ...], settled: bool) -> Query:
         query = query.where(type_coerce(events.c[name], Text).concat("") == bindparam(name, type_=Text))
     query = query.where(*(cut for name, cut in _CUTS.items() if name in names))
     if settled:
-        query = query.where(events.c.tx < _settled())
+        query = query.where(events.c.tx < _SETTLED)
     return query.limit(bindparam("rows"))
 
 
@@ -166,12 +166,11 @@ def count(connection: Connection, plan_id: str) -> int:
 
 def last_id(connection: Connection) -> int:
     """Gives the id after which a new follower starts (0 for an empty history)."""
-    query = select(events.c.id).order_by(events.c.tx.desc(), events.c.id.desc()).limit(1)
-    if connection.dialect.name != "sqlite":
-        query = query.where(events.c.tx < _settled())
-    return connection.execute(query).scalar_one_or_none() or 0
+    newest = _LAST if connection.dialect.name == "sqlite" else _LAST_SETTLED
+    return connection.execute(newest).scalar_one_or_none() or 0
 
 
-def _settled() -> Any:
-    """The oldest transaction that still runs: every one before it has ended, and no row of theirs can appear later."""
-    return cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+# The oldest transaction that still runs: every one before it has ended, and no row of theirs can appear later.
+_SETTLED = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+_LAST = select(events.c.id).order_by(events.c.tx.desc(), events.c.id.desc()).limit(1)
+_LAST_SETTLED = _LAST.where(events.c.tx < _SETTLED)
