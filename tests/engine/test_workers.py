@@ -22,7 +22,7 @@ from tests.engine.conftest import DEADLINE_SECONDS, Bench, opened, settings, sta
 
 from holdfast import clock
 from holdfast.agents import journal, kill_strays
-from holdfast.app import database, execution, plans
+from holdfast.app import database, execution, history, plans
 from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PlanStatus, TaskStatus
 from holdfast.engine import recovery
@@ -132,6 +132,18 @@ def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
     assert [(step.attempt, step.interrupted) for step in view.steps] == [(1, True), (1, False)]
     assert bench.files(plan.branch)["one"] == "1\n"
     assert list(database.examine(bench.house)) == []
+
+
+def test_a_task_that_was_queued_when_its_worker_died_is_started_and_not_told_as_interrupted(bench: Bench) -> None:
+    plan = bench.start("title: T\nphases: [{title: a, tasks: [{title: t, run: 'echo 1 > one'}]}]")
+    with bench.house.database.transaction() as connection:
+        (task,) = task_rows.of_plan(connection, plan.id)
+        task_rows.set_status(connection, task, TaskStatus.QUEUED, actor="tester", attempt=1, run=1)
+    with bench.working() as worker:
+        assert bench.until(worker, plan.id).plan.status is PlanStatus.COMPLETED
+    told = [event.subtype for event in history.everything(bench.house, plan_id=plan.id) if event.task_id == task.id]
+    assert "interrupted" not in told
+    assert [step.run for step in plans.show(bench.house, plan.id).steps] == [1]
 
 
 def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
