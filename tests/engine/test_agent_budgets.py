@@ -11,6 +11,7 @@ from tests.engine.test_permissions import house as house
 from tests.engine.test_permissions import plan_of, script
 
 from holdfast.app import execution, history, planning, plans
+from holdfast.cli.ending import advice
 from holdfast.domain.budget import Budget
 from holdfast.domain.transitions import PauseReason, PlanStatus
 from holdfast.domain.usage import Spent
@@ -22,7 +23,7 @@ TOKENS = {"input": 1_000_000, "output": 100, "cached": 50, "thought": 7}
 @pytest.mark.parametrize("place", ["plan", "task"])
 def test_a_cost_that_is_told_in_mid_turn_stops_the_agent_when_it_reaches_the_budget(house: Bench, place: str) -> None:
     script(house, [{"usage": TOLD}, {"once": "hung", "hang": True}])
-    limit = "budget: {max_cost_usd: 0.5}"
+    limit = "budget: {max_cost_usd: 0.5, max_tokens: 5000}"
     plan = house.start(
         plan_of(f"title: one, instructions: a{', ' + limit if place == 'task' else ''}", head=limit * (place == "plan"))
     )
@@ -32,6 +33,9 @@ def test_a_cost_that_is_told_in_mid_turn_stops_the_agent_when_it_reaches_the_bud
     assert execution.exit_code(view.plan) == 9
     assert view.spent.cost_usd == 0.75
     assert view.steps[0].interrupted
+    of_task = " --task T1" if place == "task" else ""
+    more = f"holdfast plan budget P1{of_task} --max-tokens 5000 --max-cost-usd …"
+    assert f"give it more:  {more}   then   holdfast resume P1" in advice(house.house, view)
     plans.set_budget(house.house, plan.id, Budget(), task_id=view.tasks[0].id if place == "task" else None)
     assert house.again(plan.id).plan.status is PlanStatus.COMPLETED
 

@@ -11,9 +11,10 @@ import pytest
 from tests.engine.conftest import Bench, git
 from tests.engine.test_reviews import Action, agents
 
-from holdfast.app import planning, projects, wire
+from holdfast.app import planning, plans, projects, wire
+from holdfast.domain.budget import Budget
 from holdfast.engine.agent_drafter import told_again
-from holdfast.errors import Unavailable, UserError
+from holdfast.errors import OverBudget, Unavailable, UserError
 from holdfast.planner import Drafter, ReviewType
 from holdfast.store import iterations
 
@@ -99,6 +100,20 @@ def test_a_review_of_a_plan_that_has_begun_sees_the_work_that_is_done(bench: Ben
     with bench.house.database.read() as connection:
         kept = iterations.get(connection, view.plan.id, made.iteration)
     assert "made.txt" in str(kept.content["prompt"])
+
+
+def test_what_drafts_and_reviews_use_is_the_plans(bench: Bench) -> None:
+    who = drafter(bench, [{"usage": {"input": 60}}, answer(PLAN)])
+    plan = planning.generate(bench.house, bench.project, "Greet people", who).plan
+    assert plan is not None
+    assert plans.show(bench.house, plan.id).usage.tokens == 60
+    plans.set_budget(bench.house, plan.id, Budget(max_tokens=100))
+    who = drafter(bench, [{"usage": {"input": 50}}, answer({"suggestions": []})])
+    planning.review(bench.house, plan.id, ReviewType.ADD_MISSING, who)
+    view = plans.show(bench.house, plan.id)
+    assert (view.usage.tokens, view.spent.input_tokens) == (110, 110)
+    with pytest.raises(OverBudget, match="max_tokens: 110 of 100 used"):
+        planning.review(bench.house, plan.id, ReviewType.ADD_MISSING, who)
 
 
 def test_an_agent_that_fails_is_told_of(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from tests.engine.conftest import Bench, statuses
 
 from holdfast.app import plans, races, tasks
 from holdfast.app.plans import PlanView
+from holdfast.cli.ending import advice
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import parse
 from holdfast.domain.transitions import PlanStatus, TaskStatus
@@ -64,6 +65,9 @@ def test_a_failed_task_is_raced_and_the_picked_result_is_its_own(bench: Bench) -
     view = failed(bench)
     race = raced(bench, work_of(view))
     assert statuses(race) == {"contestant-1": "completed", "contestant-2": "completed", "contestant-3": "failed"}
+    pick, retry, *_ = advice(bench.house, race)
+    assert pick == "compare them:  holdfast task race T2   then take one:  holdfast task race T2 --pick N"
+    assert retry.startswith("try again:")
     before = bench.vault().head(view.plan.branch)
     shown = races.show(bench.house, work_of(view)).contestants
     assert [(each.verify, each.files, each.additions, each.picked) for each in shown] == [
@@ -89,8 +93,11 @@ def test_a_task_of_a_draft_is_raced(bench: Bench) -> None:
         bench, "title: T\nphases:\n- title: P\n  tasks:\n  - {title: W, key: w, run: echo $HOLDFAST_TASK_KEY > w}\n"
     )
     task_id = plans.show(bench.house, plan.id).tasks[0].id
-    assert raced(bench, task_id, 2).plan.status is PlanStatus.COMPLETED
+    race = raced(bench, task_id, 2)
+    assert race.plan.status is PlanStatus.COMPLETED
+    assert advice(bench.house, race)[0].startswith("compare them:")
     races.pick(bench.house, task_id, 1)
+    assert advice(bench.house, race) == ["the race is over: T1 is completed"]
     plans.execute(bench.house, plan.id)
     with bench.working() as worker:
         view = bench.until(worker, plan.id)

@@ -134,16 +134,20 @@ def test_a_reviewer_cannot_change_anything(bench: Bench) -> None:
         {"ask": {"title": "Edit", "kind": "edit", "path": "a.txt", "allow": [{"say": "edit"}], "reject": []}},
         {"ask": {"title": "Run", "kind": "execute", "allow": [{"say": "run"}], "reject": []}},
         {"write": {"path": "a.txt", "text": "mine\n"}},
-        {"say": APPROVED},
+        {"say": "in mode {mode}\n" + APPROVED},
     ]
     (bench.repository / "b.txt").write_text("b\n")
     agents(bench, worker=WORK, reviewer=[forbidden])
+    script, file = bench.repository.parent / "reviewer.json", bench.house.settings.agents
+    script.write_text(json.dumps({**json.loads(script.read_text()), "agent": {"modes": ["code", "look"]}}))
+    file.write_text(f'{file.read_text()}mode = "code"\nread_only_mode = "look"\n')
     view = bench.run(plan(more="verify: ['grep one a.txt']"))
     assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
     assert bench.files(view.plan.branch)["a.txt"] == "one\n"
     said = [each.content for each in conversations.show(bench.house, view.tasks[-1].id).items]
     assert "edit" not in said
     assert "run" not in said
+    assert f"in mode look\n{APPROVED}" in said
 
 
 def test_what_fails_in_the_checks_goes_back_to_be_put_right(bench: Bench, tmp_path: Path) -> None:

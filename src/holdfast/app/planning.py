@@ -31,7 +31,7 @@ from holdfast.domain.transitions import PlanStatus
 from holdfast.engine import inquiries, suggesting
 from holdfast.engine.agent_choice import agent_name
 from holdfast.engine.pricing import price_table
-from holdfast.errors import IllegalState, NotFound, UsageError
+from holdfast.errors import IllegalState, NotFound, OverBudget, UsageError
 from holdfast.planner import Context, Drafted, Drafter, Facts, ReviewType, draft_plan, review_plan
 from holdfast.planner.context import MAX_FILE_BYTES, choose, describe, words
 from holdfast.settings import Settings
@@ -178,13 +178,17 @@ def review(
 ) -> Review:
     """Asks for suggestions to a plan, or to its phase or task `target`, and stores them with what they are for.
 
-    Of a plan that has begun the work that is done is looked at: `present_commit` is where.
+    Of a plan that has begun the work that is done is looked at: `present_commit` is where. What it uses is the plan's;
+    raises `OverBudget` where that may use nothing more.
     """
     with house.database.read() as connection:
         plan = plan_rows.get(connection, plan_id)
         project = project_rows.get(connection, plan.project_id)
+        limit = inquiries.spent(connection, plan)
     if plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
         raise IllegalState(f"P{plan.number} is {plan.status}: there is nothing left to change")
+    if limit:
+        raise OverBudget(f"P{plan.number} is not reviewed: {limit}", hint="then ask again")
     text = edits.text(house, plan_id)
     file = parse(text, source="plan")
     about, subject = _about(house, plan_id, file, scope, target)

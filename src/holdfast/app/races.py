@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from holdfast import clock
 from holdfast.app import plans as plan_verbs
 from holdfast.app import tasks as task_verbs
+from holdfast.app.plans import PlanView
 from holdfast.app.tasks import TaskView, compare
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import CheckpointKind
@@ -36,7 +37,7 @@ from holdfast.store import Connection, checkpoints, plans, steps, tasks
 from holdfast.vcs import Vault, measure
 
 MOST_CONTESTANTS = 32
-_RACES = frozenset({TaskStatus.PENDING, TaskStatus.FAILED})
+RACED = frozenset({TaskStatus.PENDING, TaskStatus.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def refuse_racing(house: House, view: TaskView) -> None:
     task, plan = view.task, view.plan
     if task.contestant_of is not None:
         raise IllegalState(f"T{task.number} is a contestant itself", hint="race the task that it stands for")
-    if task.status not in _RACES:
+    if task.status not in RACED:
         raise IllegalState(f"T{task.number} is {task.status}: only a task that has not begun or has failed is raced")
     if plan.status in PLAN_EXECUTING:
         raise IllegalState(f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}")
@@ -200,6 +201,15 @@ def show(house: House, task_id: str) -> Race:
     return Race(view.task, tuple(rows))
 
 
+def raced(house: House, view: PlanView) -> Task | None:
+    """Gives the task whose race a plan is; None for any other plan."""
+    entered = {task.contestant_of for task in view.tasks if not task.fork_point}
+    if len(entered) != 1 or (task_id := entered.pop()) is None:
+        return None
+    with house.database.read() as connection:
+        return tasks.get(connection, task_id)
+
+
 def picked_of(newest_first: Sequence[Step]) -> str:
     """Gives the id of the contestant that was picked last, empty if none was."""
     return next((str(step.details["contestant"]) for step in newest_first if "contestant" in step.details), "")
@@ -276,7 +286,7 @@ def refuse_picking(view: TaskView, race: Plan, chosen: Task) -> None:
     for plan in (view.plan, race):
         if plan.status in PLAN_EXECUTING:
             raise IllegalState(f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}")
-    if view.task.status not in _RACES:
+    if view.task.status not in RACED:
         raise IllegalState(
             f"T{view.task.number} is {view.task.status}: it takes no other result",
             hint=f"go back first: holdfast task rewind T{view.task.number} --to 1",
@@ -299,7 +309,7 @@ def begin(house: House, view: TaskView, chosen: Task, head: str) -> Step:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, view.plan.id)
         task = tasks.get(connection, view.task.id)
-        if task.status not in _RACES or plan.status in PLAN_EXECUTING:
+        if task.status not in RACED or plan.status in PLAN_EXECUTING:
             raise IllegalState(f"T{task.number} is {task.status}, P{plan.number} is {plan.status} by now")
         left = steps.running(connection, task.id)
         if left is not None:
@@ -392,7 +402,7 @@ def end_race(connection: Connection, task_id: str, chosen: Task, actor: str) -> 
     """
     entered = [each for each in tasks.contestants(connection, task_id) if not each.fork_point]
     for each in entered:
-        if each.status in _RACES and each.id != chosen.id:
+        if each.status in RACED and each.id != chosen.id:
             tasks.set_status(connection, each, TaskStatus.SKIPPED, actor=actor, data={"picked": f"T{chosen.number}"})
     for plan_id in dict.fromkeys(each.plan_id for each in entered):
         race = plans.lock(connection, plan_id)

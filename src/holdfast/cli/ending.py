@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from holdfast.app import execution, plans
+from holdfast import clock
+from holdfast.app import execution, plans, races
 from holdfast.app.plans import PlanView
 from holdfast.app.wire import House
 from holdfast.cli import board
 from holdfast.cli.render import block, count, facts, lasted, safe, say, seconds, show
 from holdfast.cli.session import Session, as_json, print_line
-from holdfast.domain.budget import Budget, reached
+from holdfast.domain.budget import Usage, reached
+from holdfast.domain.step import worked_seconds
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.transitions import TASK_DONE, PauseReason, PlanStatus, TaskStatus
 
@@ -57,7 +60,7 @@ def tell(session: Session, house: House, view: PlanView) -> None:
             _failed(session, view, task)
     if view.plan.error and not any(task.status is TaskStatus.FAILED for task in view.tasks):
         say(out, f"  {view.plan.error.strip()}", style="red")
-    for line in advice(view):
+    for line in advice(house, view):
         say(out, line)
 
 
@@ -96,10 +99,12 @@ def _failed(session: Session, view: PlanView, task: Task) -> None:
             say(session.out, f"      its sandbox shows the system's programs only; {shown}", style="yellow")
 
 
-def advice(view: PlanView) -> list[str]:
+def advice(house: House, view: PlanView) -> list[str]:
     """Gives the commands that lead on from where the plan stands."""
     plan, name = view.plan, f"P{view.plan.number}"
     match plan.status:
+        case PlanStatus.COMPLETED if task := races.raced(house, view):
+            return [_pick(task)]
         case PlanStatus.COMPLETED:
             return [
                 f"take the result:  holdfast plan merge {name}   (writes the branch {plan.branch} into your repository)"
@@ -113,6 +118,8 @@ def advice(view: PlanView) -> list[str]:
                 ),
                 f"then:  holdfast resume {name}",
             ]
+        case PlanStatus.PAUSED if (task := races.raced(house, view)) and _some_completed(view):
+            return [_pick(task), *_after_pause(view, name)]
         case PlanStatus.PAUSED:
             return _after_pause(view, name)
         case PlanStatus.FAILED:
@@ -125,14 +132,34 @@ def advice(view: PlanView) -> list[str]:
             return []
 
 
-def _spender(view: PlanView) -> str:
-    """Names what has used up its budget: the plan, or else the task of it that has begun and has a budget."""
-    name = f"P{view.plan.number}"
-    if reached(view.plan.budget, view.usage):
-        return name
-    limited = (task for task in view.tasks if task.budget != Budget() and task.attempt and task.status not in TASK_DONE)
-    spender = next(limited, None)
-    return name if spender is None else f"{name} --task T{spender.number}"
+def _pick(task: Task) -> str:
+    race = f"holdfast task race T{task.number}"
+    if task.status not in races.RACED:
+        return f"the race is over: T{task.number} is {task.status}"
+    return f"compare them:  {race}   then take one:  {race} --pick N"
+
+
+def _some_completed(view: PlanView) -> bool:
+    return any(task.status is TaskStatus.COMPLETED for task in view.tasks)
+
+
+def _raise_budget(view: PlanView) -> str:
+    """Gives the command that raises the limit that is used up and keeps the others, empty where none is (any more)."""
+    name = f"holdfast plan budget P{view.plan.number}"
+    begun = (task for task in view.tasks if task.attempt and task.status not in TASK_DONE)
+    of_tasks = ((f"{name} --task T{task.number}", task.budget, _used(view, task)) for task in begun)
+    for command, budget, used in ((name, view.plan.budget, view.usage), *of_tasks):
+        if spent := reached(budget, used).partition(":")[0]:
+            limits = {**asdict(budget), spent: "…"}
+            given = (f"--{name.replace('_', '-')} {value}" for name, value in limits.items() if value is not None)
+            return " ".join((command, *given))
+    return ""
+
+
+def _used(view: PlanView, task: Task) -> Usage:
+    done = [step for step in view.steps if step.task_id == task.id]
+    used = (Usage(worked_seconds(step, clock.now()), step.tokens, step.cost_usd) for step in done)
+    return sum(used, Usage())
 
 
 def _after_pause(view: PlanView, name: str) -> list[str]:
@@ -148,8 +175,9 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
                 f"or put it right by hand in its worktree (task show {first}):  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
-            raised = f"holdfast plan budget {_spender(view)} --max-seconds …"
-            return ["its budget is used up", f"give it more:  {raised}   then   {resume}"]
+            if more := _raise_budget(view):
+                return ["its budget is used up", f"give it more:  {more}   then   {resume}"]
+            return [f"go on:  {resume}"]
         case PauseReason.PHASE_COMPLETE:
             return [f"a phase is done and the plan pauses after it; look, then go on:  {resume}"]
         case PauseReason.APPROVAL:

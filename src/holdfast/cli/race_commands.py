@@ -79,7 +79,6 @@ def _start(session: Session, house: House, task_id: str, agents: tuple[str, ...]
         session.line({"race": found})
     else:
         _table(session, found)
-        session.note(f"take one: holdfast task race T{found.task.number} --pick N")
     some = any(each.plan == plan.number and each.task.status is TaskStatus.COMPLETED for each in found.contestants)
     return 0 if some and code == 6 else code
 

@@ -53,7 +53,7 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
     if view.plan.status in PLAN_EXECUTING and not execution.is_worked_on(house):
         say(session.out, f"no worker is alive; go on:  holdfast resume P{view.plan.number}", style="yellow")
         return 0
-    for line in ending.advice(view):
+    for line in ending.advice(house, view):
         say(session.out, line)
     return 0
 

@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any, cast
 
 from holdfast import clock
-from holdfast.domain.budget import Usage
+from holdfast.domain.budget import Budget, Usage, reached
 from holdfast.domain.conversation import Conversation, Message, MessageRole, TokenUsage
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
+from holdfast.domain.transitions import PlanStatus
 from holdfast.engine.parts import Parts
 from holdfast.errors import IllegalState
 from holdfast.store import (
@@ -26,12 +27,15 @@ from holdfast.store import (
     OperationStatus,
     conversations,
     events,
+    iterations,
     messages,
     operations,
     steps,
 )
 
 KIND = "inquiry"
+# Who does what a plan's supervisor does by itself.
+SUPERVISOR = "supervisor"
 _MESSAGES = uuid.UUID("4d0a3f5e-9a56-5c1b-8a0c-6b8f1e2d7c90")
 
 
@@ -148,7 +152,7 @@ def of_plan(connection: Connection, plan_id: str) -> tuple[Inquiry, ...]:
 
 
 def usage_of_plan(connection: Connection, plan_id: str) -> Usage:
-    """Gives what a plan has used up to now: its steps, and the answers of its supervisor as far as they tell."""
+    """Gives what a plan has used up to now: its steps, and what answers, drafts and reviews of it tell."""
     used = steps.usage(connection, plan_id=plan_id, now=clock.now())
     for each in answers_used(connection, plan_id):
         used += Usage(tokens=each.total_tokens, cost_usd=each.cost_usd or 0.0)
@@ -156,8 +160,19 @@ def usage_of_plan(connection: Connection, plan_id: str) -> Usage:
 
 
 def answers_used(connection: Connection, plan_id: str) -> tuple[TokenUsage, ...]:
-    """Gives what each answer of a plan's supervisor used, as far as it was told."""
-    return tuple(each.progress.used for each in of_plan(connection, plan_id))
+    """Gives what each answer of a plan's supervisor used, and each draft and review of it, as far as it was told."""
+    answers = (each.progress.used for each in of_plan(connection, plan_id))
+    # Those that the supervisor itself keeps were answers of his.
+    drafts = iterations.used(connection, plan_id, but_by=SUPERVISOR)
+    return (*answers, *(TokenUsage(**cast("dict[str, Any]", each)) for each in drafts))
+
+
+def spent(connection: Connection, plan: Plan) -> str:
+    """Says that a plan's budget is used up, and how to go on; empty while it is not, or the plan is over."""
+    if plan.budget == Budget() or plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
+        return ""
+    limit = reached(plan.budget, usage_of_plan(connection, plan.id))
+    return f"the plan's budget is used up ({limit}); more: holdfast plan budget P{plan.number}" if limit else ""
 
 
 def note(connection: Connection, inquiry: Inquiry, **known: Any) -> Inquiry:

@@ -26,14 +26,13 @@ from holdfast.engine import confine, inquiries, suggesting, supervisor
 from holdfast.engine.agent_choice import supervisor_of
 from holdfast.engine.agent_prompt import last_words
 from holdfast.engine.editing import file_of, rendered
-from holdfast.engine.inquiries import Asked, Inquiry
+from holdfast.engine.inquiries import SUPERVISOR, Asked, Inquiry
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.errors import HoldfastError, InfraError, Unavailable, UserError
 from holdfast.failpoints import failpoint
 from holdfast.store import Connection, Operation, OperationStatus, edits, iterations, operations, plans, projects, steps
 
 KIND = "replan"
-ACTOR = "supervisor"
 _STAGES = (PlanStage.IMPLEMENTING, PlanStage.REVIEWING)
 _STANDS = uuid.UUID("b3c1a7d2-5d0e-5f7b-9c64-1e8a2f6d9b35")
 
@@ -174,7 +173,7 @@ def settle(runtime: Runtime, stand: Stand, drafted: planner.Drafted[tuple[Sugges
         plan = plans.lock(connection, stand.plan.id)
         if operations.get(connection, stand.id).status is not OperationStatus.OPEN:
             return
-        review = iterations.add(connection, plan.id, "review", ACTOR, _review(stand, drafted))
+        review = iterations.add(connection, plan.id, "review", SUPERVISOR, _review(stand, drafted))
         outcome = {"review": review.number, "suggestions": len(drafted.result), "applied": False, "error": ""}
         wanted = plan.supervisor is SupervisorMode.REPLAN and plan.status in PLAN_EXECUTING
         if wanted and drafted.result and plan.stop is None and not plan.cancel_requested:
@@ -206,14 +205,14 @@ def _review(stand: Stand, drafted: planner.Drafted[tuple[Suggestion, ...]]) -> d
 def _carry_out(connection: Connection, runtime: Runtime, plan: Plan, review: int, wanted: Sequence[Suggestion]) -> None:
     told = {"by": "replan", "review": review, "suggestions": list(range(1, len(wanted) + 1))}
     # The driver that does this looks again by itself.
-    suggesting.carry_out(connection, plan, wanted, told, actor=ACTOR, wake=lambda _connection, _plan: None)
+    suggesting.carry_out(connection, plan, wanted, told, actor=SUPERVISOR, wake=lambda _connection, _plan: None)
 
 
 def _end(
     connection: Connection, plan: Plan, stand: Stand, outcome: Mapping[str, object], status: OperationStatus
 ) -> Operation:
     ended = operations.finish(connection, stand.id, outcome=outcome, status=status)
-    plans.tell(connection, plan, "replanned" if outcome["applied"] else "supervised", ACTOR, outcome)
+    plans.tell(connection, plan, "replanned" if outcome["applied"] else "supervised", SUPERVISOR, outcome)
     return ended
 
 

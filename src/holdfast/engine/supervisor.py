@@ -21,7 +21,6 @@ from holdfast.agents import Launch, acp, environment
 from holdfast.agents.acp import Opening, SessionWanted, TurnOutcome
 from holdfast.agents.catalog import AgentSpec
 from holdfast.domain import permissions, prices, supervision
-from holdfast.domain.budget import Budget, reached
 from holdfast.domain.conversation import (
     Heard,
     Message,
@@ -36,7 +35,6 @@ from holdfast.domain.permissions import Verdict
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.supervision import Means
 from holdfast.domain.transcript import Transcript
-from holdfast.domain.transitions import PlanStatus
 from holdfast.engine import agent_tools, confine, inquiries
 from holdfast.engine.agent_choice import installed_agent
 from holdfast.engine.agent_drafter import Heard as Speech
@@ -146,17 +144,9 @@ def _load(parts: Parts, inquiry: Inquiry) -> _Work:
         return _Work(parts, projects.get(connection, plan.project_id), plan, inquiry)
 
 
-def spent(connection: Connection, plan: Plan) -> str:
-    """Says that a plan's budget is used up, and how to go on; empty while it is not, or the plan is over."""
-    if plan.budget == Budget() or plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
-        return ""
-    limit = reached(plan.budget, inquiries.usage_of_plan(connection, plan.id))
-    return f"the plan's budget is used up ({limit}); more: holdfast plan budget P{plan.number}" if limit else ""
-
-
 def _spent_before(work: _Work) -> str:
     with work.parts.database.read() as connection:
-        return spent(connection, plans.get(connection, work.plan.id))
+        return inquiries.spent(connection, plans.get(connection, work.plan.id))
 
 
 def _note(work: _Work, **known: object) -> None:
@@ -396,7 +386,7 @@ class _Recorder:
             inquiries.append(connection, parts, plan, fitting, kept=kept)
             if known:
                 work.inquiry = inquiries.note(connection, work.inquiry, **known)
-            self.spent = self.spent or spent(connection, plan)
+            self.spent = self.spent or inquiries.spent(connection, plan)
         failpoint("engine.supervisor.recorded")
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import Connection, func, select
 
 from holdfast import clock
+from holdfast.store.columns import Json
 from holdfast.store.paging import Page, before, page
 from holdfast.store.rows import columns_of, entity, one
 from holdfast.store.tables import iterations
+
+_DRAFTED = ("generate", "review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ def newest(connection: Connection, plan_id: str, kind: str) -> Iteration | None:
     query = select(iterations).where(iterations.c.plan_id == plan_id, iterations.c.kind == kind)
     row = connection.execute(query.order_by(iterations.c.number.desc()).limit(1)).one_or_none()
     return None if row is None else entity(Iteration, row)
+
+
+def used(connection: Connection, plan_id: str, *, but_by: str) -> tuple[Mapping[str, object], ...]:
+    """Gives what the drafts and reviews of a plan used, oldest first, without those of the author `but_by`."""
+    extract = func.json_extract if connection.dialect.name == "sqlite" else func.jsonb_extract_path
+    part = "$.usage" if connection.dialect.name == "sqlite" else "usage"
+    mine = (iterations.c.plan_id == plan_id, iterations.c.author != but_by)
+    query = select(extract(iterations.c.content, part, type_=Json)).where(*mine, iterations.c.kind.in_(_DRAFTED))
+    told = connection.execute(query.order_by(iterations.c.number)).scalars()
+    return tuple(cast("Mapping[str, object]", each) for each in told if each)
 
 
 def recent(connection: Connection, limit: int) -> tuple[Iteration, ...]:
