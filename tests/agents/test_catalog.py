@@ -37,7 +37,24 @@ def test_every_known_agent_says_how_it_is_got_and_how_far_it_was_checked(tmp_pat
         assert spec.install, spec.name
         assert bool(spec.verified) != bool(spec.unverified), spec.name
         assert not spec.verified or re.match(r"(ran|opened|read): \S+ \d+\.\d+\.\d+$", spec.verified), spec.name
-        assert not any(os.path.isabs(folder) for folder in spec.sessions), spec.name
+        assert not any(os.path.isabs(folder) for folder in (*spec.sessions, *spec.reads)), spec.name
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (".codex", ".codex"),
+        ("${HERE:-.codex}", "/here"),
+        ("${HERE:-.local/share}/opencode", "/here/opencode"),
+        ("${NOT_SET:-.local/share}/opencode", ".local/share/opencode"),
+        ("${RELATIVE:-.codex}", ".codex"),
+        ("$HERE", "/here"),
+        ("$NOT_SET", ""),
+        ("$RELATIVE", ""),
+    ],
+)
+def test_a_variable_may_name_where_an_agent_keeps_something(name: str, place: str) -> None:
+    assert catalog.place(name, {"HERE": "/here", "RELATIVE": "here"}) == place
 
 
 def test_a_file_of_ones_own_changes_known_agents_key_by_key_and_adds_new_ones(tmp_path: Path) -> None:

@@ -172,16 +172,26 @@ def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only
     (home / ".holdfast-scripted" / "login").write_text("a token\n")
     (home / "private").write_text("")
     (home / ".scripted.json").write_text("who I am\n")
+    (home / ".config" / "scripted").mkdir(parents=True)
+    (home / ".config" / "scripted" / "model").write_text("small\n")
+    (tmp_path / "moved" / "kept").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SCRIPTED_HOME", str(tmp_path / "moved"))
+    monkeypatch.setenv("SCRIPTED_ALL", str(home))
     scripts.mkdir()
     anew = "cat ~/.scripted.json > copied; echo other > ~/new; mv ~/new ~/.scripted.json"
-    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; test ! -e {home}/private; {anew}"
+    moved = (
+        "cat ~/.config/scripted/model > model; echo x > ~/.config/scripted/model || echo kept > $SCRIPTED_HOME/kept/it"
+    )
+    look = f"cat ~/.holdfast-scripted/login > login; ls -A ~ > seen; {moved}; test ! -e {home}/private; {anew}"
     script = scripts / "agent.json"
     actions = [{"run": look}, {"run": {"command": "ls -A ~ > seen-by-terminal", "terminal": True}}, {"say": "Done."}]
     script.write_text(json.dumps({"turns": [actions]}))
     command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(script)])
     (scripts / "agents.toml").write_text(
-        f'[worker]\ncommand = {command}\nsessions = [".holdfast-scripted"]\ncopies = [".scripted.json"]\n'
+        f'[worker]\ncommand = {command}\ncopies = [".scripted.json"]\n'
+        'sessions = [".holdfast-scripted", "${SCRIPTED_HOME:-.none}/kept", "$SCRIPTED_ALL"]\n'
+        'reads = [".config/scripted", "$NOBODY_SET"]\npass_environment = ["SCRIPTED_HOME", "SCRIPTED_ALL"]\n'
     )
     # The image has no programs but those of this machine.
     programs = f":/usr:{sys.base_prefix}:{sys.prefix}"  # the agent is shown them too
@@ -200,7 +210,9 @@ def test_a_confined_agent_is_logged_in_and_sees_its_own_folders_of_the_home_only
         assert view.plan.status == "completed", view.tasks[0].error
         files = bench.files(view.plan.branch)
         assert files["login"] == "a token\n"
-        assert files["seen"] == files["seen-by-terminal"] == ".holdfast-scripted\n.scripted.json\n"
+        assert files["seen"] == files["seen-by-terminal"] == ".config\n.holdfast-scripted\n.scripted.json\n"
+        assert (files["model"], (home / ".config" / "scripted" / "model").read_text()) == ("small\n", "small\n")
+        assert (tmp_path / "moved" / "kept" / "it").read_text() == "kept\n"
         assert (files["copied"], (home / ".scripted.json").read_text()) == ("who I am\n", "who I am\n")
         assert view.steps[0].agent_config["sandbox"] == sandbox
     assert list((home / ".holdfast-scripted").glob("session-*.json")), "its sessions are where the user has them"

@@ -30,6 +30,7 @@ VERSION_SECONDS = 10.0
 _KNOWN = Path(__file__).with_name("known_agents.toml")
 _LARGEST_FILE_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_VARIABLE = re.compile(r"\$\{(\w+):-([^}]+)\}|\$(\w+)")
 _VERSION = re.compile(r"\d+\.\d+[\w.+-]*")
 
 
@@ -39,8 +40,9 @@ class AgentSpec:
 
     `command` makes it speak ACP on its standard streams; its first word is looked for on the PATH. `version` are the
     words that make that program tell its version (none: it cannot). `environment` is set, `pass_environment` is passed
-    on from ours where it is set there. `sessions` are folders below the home folder that it keeps sessions in, `copies`
-    files right in it that it wants beside them.
+    on from ours where it is set there. `sessions` are folders below the home folder that it keeps logins and sessions
+    in, `reads` folders and files that it only reads, `copies` files right in the home folder that it wants beside them.
+    In the first two `$NAME` and `${NAME:-…}` stand for a variable of its environment (`place`).
     `mode` and `model` are what a session is set to, by the agent's own names (empty: as the agent has it);
     `read_only_mode` is one in which it changes nothing. `permissions` is what it may do unasked. `verified` and
     `unverified` say how far this was checked.
@@ -55,6 +57,7 @@ class AgentSpec:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     pass_environment: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
     mode: str = ""
     model: str = ""
@@ -69,6 +72,16 @@ class AgentSpec:
         """Gives what the agent's environment has beyond that of a command: what is passed on, and what is set."""
         passed = {name: source[name] for name in self.pass_environment if name in source}
         return passed | dict(self.environment)
+
+
+def place(name: str, variables: Mapping[str, str]) -> str:
+    """Gives a place of `sessions` or `reads` as it is with these variables; empty where its variable is not set.
+
+    `${NAME:-.codex}` is what the variable NAME says, else `.codex`. One that is no absolute path counts as not set.
+    """
+    named = {name: value for name, value in variables.items() if os.path.isabs(value)}
+    known = _VARIABLE.sub(lambda found: named.get(found[1] or found[3], found[2] or ""), name)
+    return known if all(found[2] or found[3] in named for found in _VARIABLE.finditer(name)) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +169,7 @@ def parse(text: str, source: str, based_on: Mapping[str, AgentSpec]) -> list[Age
 
 
 _TEXTS = ("title", "install", "login", "mode", "model", "read_only_mode", "verified", "unverified")
-_LISTS = ("command", "version", "pass_environment", "sessions", "copies", "notes")
+_LISTS = ("command", "version", "pass_environment", "sessions", "reads", "copies", "notes")
 KEYS = (*_TEXTS, *_LISTS, "environment", "permissions")
 assert {*KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}
 

@@ -67,7 +67,8 @@ def show_(session: Session, name: str) -> int:
                 ("log in", spec.login),
                 ("passed on", ", ".join(spec.pass_environment)),
                 ("set", ", ".join(spec.environment)),
-                ("sessions in", ", ".join(f"~/{folder}" for folder in spec.sessions)),
+                ("sessions in", ", ".join(map(_below_home, spec.sessions))),
+                ("reads", ", ".join(map(_below_home, spec.reads))),
                 ("gets a copy of", ", ".join(f"~/{file}" for file in spec.copies)),
                 ("mode", spec.mode),
                 ("model", spec.model),
@@ -78,6 +79,10 @@ def show_(session: Session, name: str) -> int:
         ),
     )
     return 0
+
+
+def _below_home(place: str) -> str:
+    return place if place.startswith("$") else f"~/{place}"
 
 
 @agent.verb("check", example="holdfast agent check opencode")

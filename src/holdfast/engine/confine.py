@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast.agents import Launch, kill_strays
+from holdfast.agents import Launch, catalog, kill_strays
 from holdfast.agents.catalog import AgentSpec, Missing, program
 from holdfast.agents.installed import installed
 from holdfast.domain.plan import Plan, Project
@@ -68,16 +69,30 @@ class Shown:
 def shown_to_agent(sandbox: Sandbox, places: Places, home: Path, spec: AgentSpec) -> tuple[tuple[str, ...], Shown]:
     """Gives the command line of an agent and what it sees: its program, and where it keeps logins and sessions.
 
-    Those folders are the user's own, at the same place below `home`: who is logged in stays logged in. One that the
-    user does not have is the run's. Files beside them are copied: a program that writes one anew puts another in its
-    place, which a mount would not let it. Without a sandbox nothing has to be shown.
+    Those folders are the user's own, at the same place below `home`, or where a variable names them: who is logged in
+    stays logged in. One that the user does not have is the run's. Files beside them are copied: a program that writes
+    one anew puts another in its place, which a mount would not let it. Without a sandbox nothing has to be shown.
     """
     if sandbox.name is SandboxName.NONE or isinstance(place := program(spec), Missing):
         return spec.command, Shown()
-    own = installed(place, (Path.home(), places.data))
-    kept = [Mount(Path.home() / name, home / name) for name in spec.sessions if (Path.home() / name).is_dir()]
+    never = (Path.home(), places.data)
+    own = installed(place, never)
+    readable = (*map(Mount.of, own.readable), *_own(spec, spec.reads, home, never))
     copies = tuple(Path.home() / name for name in spec.copies)
-    return (str(own.program), *spec.command[1:]), Shown(tuple(map(Mount.of, own.readable)), tuple(kept), copies)
+    return (str(own.program), *spec.command[1:]), Shown(readable, _own(spec, spec.sessions, home, never), copies)
+
+
+def _own(spec: AgentSpec, names: Sequence[str], home: Path, never: Sequence[Path]) -> tuple[Mount, ...]:
+    """Gives the user's own folders and files of these names that are there, but none that one of `never` lies in."""
+    variables = spec.variables(os.environ)
+    found = [known for name in names if (known := catalog.place(name, variables))]
+    # What a variable names keeps its place, as the agent is told that.
+    mounts = [Mount(Path.home() / each, home / each) for each in found]
+    return tuple(
+        mount
+        for mount in mounts
+        if mount.source.exists() and not any(folder.is_relative_to(mount.source) for folder in never)
+    )
 
 
 def confined(

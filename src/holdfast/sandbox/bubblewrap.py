@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from holdfast.errors import Unavailable
@@ -99,16 +100,24 @@ def options(confinement: Confinement, version: tuple[int, ...]) -> list[str]:
     chosen += _over(confinement.hidden)
     interpreter = [] if sys.base_prefix in ("/usr", "/usr/local") else [Mount.of(Path(sys.base_prefix))]
     entry = Mount(ENTER, INSIDE / ENTER.name)
-    for mount in (*interpreter, entry, *confinement.readable):
-        chosen += ["--ro-bind-try", str(mount.source), str(mount.target)]
-    for mount in (confinement.home, *confinement.writable):
-        chosen += ["--bind", str(mount.source), str(mount.target)]
+    homely = [mount for mount in confinement.readable if mount.target.is_relative_to(confinement.home.target)]
+    chosen += _shown(
+        "--ro-bind-try", interpreter, [entry], [each for each in confinement.readable if each not in homely]
+    )
+    chosen += _shown("--bind", [confinement.home])
+    chosen += _shown("--ro-bind-try", homely)
+    chosen += _shown("--bind", confinement.writable)
     bind = "--ro-bind" if confinement.read_only else "--bind"
     chosen += [bind, str(confinement.worktree.source), str(confinement.worktree.target)]
     if confinement.network is Network.ALLOW_LIST:
         chosen += ["--bind", str(confinement.folder / GATE_SOCKET), str(INSIDE / GATE_SOCKET)]
     # What is written beside the mounts fails, instead of going into memory and being lost.
     return [*chosen, "--remount-ro", "/", "--chdir", str(confinement.worktree.target)]
+
+
+def _shown(how: str, *mounts: Iterable[Mount]) -> Iterator[str]:
+    for mount in chain(*mounts):
+        yield from (how, str(mount.source), str(mount.target))
 
 
 def _system(folders: Iterable[str]) -> Iterator[str]:
