@@ -276,7 +276,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_an_infrastructure_error_and_the_run_is_lost(run: Run, small_disk: Path) -> None:
     run.folder = small_disk / "run"
     going = asyncio.create_task(run.go("echo up; while [ ! -e go ]; do sleep 0.02; done; seq 1 1000000; sleep 1000"))
-    # Only who follows the run when its disk is full is told so.
     await run.said.wait()
     (run.cwd / "go").touch()
     with pytest.raises(InfraError, match=r"output of the command .* was lost: .*No space left"):
@@ -287,6 +286,20 @@ async def test_a_full_disk_is_an_infrastructure_error_and_the_run_is_lost(run: R
     assert kept.startswith(b"up\n1\n2\n3\n")
     assert kept.startswith(run.output())
     assert complete(run.folder / "journal.jsonl") is None
+
+
+async def test_who_follows_a_run_only_once_its_disk_was_full_is_told_so_and_then_it_is_lost(
+    run: Run, small_disk: Path
+) -> None:
+    run.folder = small_disk / "run"
+    script = "seq 1 1000000; sleep 1000"
+    start(run.folder, run.launch(script))
+    eventually(lambda: state(run.folder) is RunState.LOST)
+    with pytest.raises(InfraError, match="could not be written") as caught:
+        await run.go(script)
+    assert "Free space" in caught.value.hint
+    with pytest.raises(Lost):
+        await run.go(script)
 
 
 async def test_a_disk_that_is_full_at_the_start_leaves_the_run_absent(run: Run, small_disk: Path) -> None:

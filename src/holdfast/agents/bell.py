@@ -7,6 +7,7 @@ after the connection is read by one piece of code, and the end of the connection
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from holdfast.errors import ClaimLost, InfraError, StepError
 
 _RECORDS_AT_ONCE = 200
 _POLL_SECONDS = 0.005
+_FREE_SPACE = "Free space on the disk of Holdfast's data folder; the work is run again from its last commit."
 
 
 async def follow(folder: Path, after: int = 0) -> AsyncIterator[Record]:
@@ -37,7 +39,7 @@ async def follow_batches(
 
     The `client` record with this `name` tells that all before it has been read and that this process follows now.
     Ends after the exit record. Raises `Lost` if the shim died without one (or the run is absent), ClaimLost if
-    another process follows the run now, InfraError if the journal could not be written, Corruption.
+    another process follows the run now, InfraError if the journal could not be written (told once), Corruption.
     Leaving it, by cancellation too, does not touch the command.
     """
     reader = journal.Reader(folder / journal.FILE_NAME, after)
@@ -51,6 +53,7 @@ async def follow_batches(
                 if records[-1].kind == "exit":
                     return
             elif dead:
+                _raise_unrecorded(folder)
                 raise _lost(folder)
             if dead or len(records) == _RECORDS_AT_ONCE:
                 continue
@@ -172,10 +175,7 @@ class _Bell(asyncio.Protocol):
         if said.get("displaced"):
             raise ClaimLost(f"another process follows the run in {folder} now")
         if "error" in said:
-            raise InfraError(
-                f"output of the command in {folder} was lost: {said['error']}",
-                hint="Free space on the disk of Holdfast's data folder; the work is run again from its last commit.",
-            )
+            raise InfraError(f"output of the command in {folder} was lost: {said['error']}", hint=_FREE_SPACE)
 
     def send(self, request: dict[str, object]) -> None:
         assert isinstance(self._transport, asyncio.WriteTransport)
@@ -234,6 +234,13 @@ def _reach(connection: socket.socket, folder: Path) -> None:
         connection.connect(f"/proc/self/fd/{place}/socket")
     finally:
         os.close(place)
+
+
+def _raise_unrecorded(folder: Path) -> None:
+    """Raises what a shim could tell nobody as it gave up, once: then its run is a lost one."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "unrecorded").unlink()
+        raise InfraError(f"the journal of the command in {folder} could not be written", hint=_FREE_SPACE)
 
 
 def _lost(folder: Path) -> Lost:

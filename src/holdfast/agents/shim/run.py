@@ -97,6 +97,9 @@ class Run:
             self._finish()
         except Full as error:
             self._abandon(str(error))
+            if self._door.follower is None:
+                # Nobody was told, and nothing can be written: a file that is there gets the name that tells it.
+                os.rename("socket", "unrecorded")
             return 1
         except BaseException:
             self._abandon("the shim failed; its shim.log says how")
