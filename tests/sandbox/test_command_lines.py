@@ -84,6 +84,23 @@ def test_what_did_not_work_is_asked_again_what_did_is_not(tmp_path: Path, monkey
     assert docker.refusal() == ""
 
 
+@pytest.mark.parametrize(("code", "works"), [(0, True), (127, True), (125, False), (126, False)])
+def test_a_container_of_the_image_has_to_run_the_programs_in_it_need_not_be_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, works: bool
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    script = f'test "$1" = info && exit 0; echo "setrlimit: not permitted" >&2; exit {code}'
+    program(tmp_path / "bin", "docker", script)
+    docker = made(SandboxName.DOCKER, "image:1")
+    assert docker.refusal() == (
+        "" if works else "docker runs no container of the image image:1 (setrlimit: not permitted)"
+    )
+    if not works:
+        with pytest.raises(Unavailable, match="runs no container") as refused:
+            choose("docker", image="image:1")
+        assert "docker pull" in refused.value.hint
+
+
 def test_none_has_to_be_said_and_changes_nothing(confinement: Confinement) -> None:
     sandbox = choose("none")
     seen_in_place = replace(confinement, worktree=Mount.of(confinement.worktree.source))

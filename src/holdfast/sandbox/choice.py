@@ -56,6 +56,8 @@ def made(name: SandboxName, image: str) -> Sandbox:
 def _hint(name: SandboxName, why: str) -> str:
     if name is SandboxName.BUBBLEWRAP and "namespaces" in why:
         return "unprivileged user namespaces are off here; docs/sandbox.md says how to allow them for bwrap"
+    if "runs no container" in why:
+        return f"is it there? `{name} pull` fetches an image; docs/sandbox.md says more"
     if "image" in why:
         return "name an image with the programs that your tasks use: HOLDFAST_SANDBOX_IMAGE=…"
     return _HINT

@@ -28,6 +28,8 @@ from holdfast.sandbox.confinement import (
 
 LABEL = "holdfast.run"
 _SECONDS = 60.0
+_NO_SUCH_PROGRAM = 127
+_BOUNDS = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable", "--read-only")
 # What the engine's program itself works with. The image has its own of these, so they are not the command's.
 # fmt: off
 _CLIENT_VARIABLES = (
@@ -47,9 +49,12 @@ class Container:
         self._image = image
 
     def refusal(self) -> str:
-        if why := refusal_of(_prove, self.name, os.environ.get("PATH", "")):
+        path = os.environ.get("PATH", "")
+        if why := refusal_of(_prove, self.name, path):
             return why
-        return "" if self._image else f"{self.name} has no image to run"
+        if not self._image:
+            return f"{self.name} has no image to run"
+        return refusal_of(_prove_image, self.name, path, self._image, *_user(self.name))
 
     def wrap(self, confinement: Confinement, argv: Sequence[str], env: Mapping[str, str]) -> Wrapped:
         program = shutil.which(self.name) or str(self.name)
@@ -78,10 +83,9 @@ class Container:
             readable.append(Mount(ENTER, INSIDE / ENTER.name))
             writable.append(Mount(confinement.folder / GATE_SOCKET, INSIDE / GATE_SOCKET))
         chosen = ["run", "--rm", "--init", "--interactive", "--label", f"{LABEL}={confinement.token}"]
-        chosen += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable"]
-        chosen += ["--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev", "--hostname", "holdfast"]
+        chosen += [*_BOUNDS, "--tmpfs", "/tmp:rw,exec,nosuid,nodev", "--hostname", "holdfast"]
         chosen += ["--network", "bridge" if confinement.network is Network.FULL else "none"]
-        chosen += ["--user", f"{os.getuid()}:{os.getgid()}", *self._user_namespace()]
+        chosen += _user(self.name)
         # A place has one mount, as engines refuse a second: the last, so what may be written goes before what is read.
         places = {mount.target: _mount(mount, ",readonly") for mount in readable}
         places |= {mount.target: _mount(mount, "") for mount in writable}
@@ -95,10 +99,11 @@ class Container:
             chosen += ["--cpus", f"{confinement.cpus:g}"]
         return chosen
 
-    def _user_namespace(self) -> list[str]:
-        """Lets the user's files be the user's inside: podman without root would show them as root's."""
-        rootless = self.name is SandboxName.PODMAN and os.getuid() != 0
-        return ["--userns", "keep-id"] if rootless else []
+
+def _user(name: SandboxName) -> list[str]:
+    """Lets the user's files be the user's inside: podman without root would show them as root's."""
+    rootless = name is SandboxName.PODMAN and os.getuid() != 0
+    return ["--user", f"{os.getuid()}:{os.getgid()}", *(["--userns", "keep-id"] if rootless else [])]
 
 
 def _mount(mount: Mount, how: str) -> list[str]:
@@ -129,9 +134,32 @@ def _prove(name: str, path: str) -> None:
     _ask(name, "info")
 
 
+@cache
+def _prove_image(name: str, path: str, image: str, *user: str) -> None:
+    """Runs a container of the image: what asks the engine for itself only does not meet its limits and its runtime.
+
+    An image without the program that is asked for has run as far as to look for it. Nothing is fetched.
+    """
+    run = ["run", "--rm", "--pull", "never", *_BOUNDS, "--pids-limit", "100", "--network", "none", *user, image, "true"]
+    done = _done(name, *run)
+    if done.returncode not in (0, _NO_SUCH_PROGRAM):
+        raise Unavailable(f"{name} runs no container of the image {image} ({_said(done)})")
+
+
 def _ask(name: str, *words: str) -> str:
+    done = _done(name, *words)
+    if done.returncode != 0:
+        raise InfraError(f"{name} cannot be used ({_said(done)})", hint=f"See whether `{name} info` works.")
+    return done.stdout
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def _done(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [name, *words],
             stdin=subprocess.DEVNULL,
             check=False,
@@ -142,7 +170,3 @@ def _ask(name: str, *words: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InfraError(f"{name} does not answer: {error}", hint=f"See whether `{name} info` works.") from error
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InfraError(f"{name} cannot be used ({said})", hint=f"See whether `{name} info` works.")
-    return done.stdout
