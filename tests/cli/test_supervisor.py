@@ -49,6 +49,8 @@ def test_the_answer_is_printed_and_kept(planned: Program) -> None:
     assert planned("conversation", "show", "P1", "--format", "table").code == 0
     assert planned("conversation", "snapshot", "P1", "-m", "so far").out == "snapshot of 4 messages\n"
     assert "so far" in planned("conversation", "snapshots", "P1").out
+    told = planned("timeline", "--plan", "P1", "--type", "chat").out
+    assert ("the supervisor is asked: What is it?" in told, "It is a shop." in told) == (True, True)
     document = planned("supervisor", "ask", "P1", "Again?", "--json")
     assert document.json["answer"] == "It is a \x1b[31mshop.\n"
     assert document.err == ""

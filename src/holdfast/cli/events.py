@@ -25,13 +25,16 @@ _MINOR = frozenset(
         (EventType.CHECKPOINT, "interval"),
         (EventType.CHECKPOINT, "stage"),
         (EventType.CHECKPOINT, "step"),
+        (EventType.SYSTEM, "token_created"),
+        (EventType.SYSTEM, "token_revoked"),
     }
 )
 
 
 def is_minor(event: Event) -> bool:
     """Tells whether a log for people can do without this event."""
-    return (event.type, event.subtype) in _MINOR
+    silent = event.type is EventType.CHAT and event.subtype == "messages" and not event.data.get("said")
+    return silent or (event.type, event.subtype) in _MINOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ def sentence(event: Event) -> str:
             return (
                 f"worker {event.subtype}: {data.get('kind', '')} pid {data.get('pid', '?')} on {data.get('host', '')}"
             )
+        case EventType.CHAT if event.subtype in ("messages", "asked", "answered"):
+            return _chat(event.subtype, data)
         case EventType.PHASE:
             why = f"{_because(data, 'when')} is false" if data.get("when") else ""
             return f"{event.subtype}{why}{_fields(data)}"
@@ -154,6 +159,16 @@ def _plan(subtype: str, data: Mapping[str, object]) -> str:
             return f"result written to the branch {data.get('branch', '')}"
         case _:
             return subtype.replace("_", " ") + _because(data, "error") + _fields(data)
+
+
+def _chat(subtype: str, data: Mapping[str, object]) -> str:
+    match subtype:
+        case "asked":
+            return f"the supervisor is asked: {data.get('said', '')}"
+        case "answered":
+            return "the supervisor gave no answer" + _because(data, "error") if data.get("error") else "it has answered"
+        case _:
+            return str(data.get("said") or f"{data.get('count', '?')} messages")
 
 
 def _supervised(subtype: str, data: Mapping[str, object]) -> str:

@@ -126,6 +126,26 @@ def cut(newest_first: Iterable[Message], may_stay: Callable[[Message, int], bool
     return Cut(None, left, moved) if found else None
 
 
+SAID_CHARACTERS = 120
+
+
+def told_of(new: Sequence[Message]) -> dict[str, object]:
+    """Gives what the event of new messages tells: how many, the last one, and in a line what was said or done."""
+    lines = [line for message in new if (line := _line(message))]
+    return {"count": len(new), "last": new[-1].id, "said": lines[-1] if lines else ""}
+
+
+def _line(message: Message) -> str:
+    if message.thought or message.role is MessageRole.USER:
+        return ""
+    called = ", ".join(str(call.get("name", "")) for call in message.tool_calls)
+    return first_line(f"⚙ {called}" if called else message.content)
+
+
+def first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:SAID_CHARACTERS]
+
+
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """Tokens of a session so far, and its cost where the agent tells it (None: it does not)."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 from holdfast import clock
 from holdfast.domain import prices
 from holdfast.domain.budget import blind
-from holdfast.domain.conversation import Conversation, Heard, Message, Prompted, TokenUsage, Update
+from holdfast.domain.conversation import Conversation, Heard, Message, Prompted, TokenUsage, Update, told_of
 from holdfast.domain.history import EventType
 from holdfast.domain.step import Step
 from holdfast.domain.transcript import Folded, Mark, Transcript
@@ -125,7 +125,7 @@ class Recorder:
                 phase_id=self.work.phase.id,
                 task_id=self.step.task_id,
                 step_id=self.step.id,
-                data={"count": len(new), "last": new[-1].id},
+                data=told_of(new),
             )
 
     def _priced(self, used: TokenUsage) -> TokenUsage:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from holdfast import clock
 from holdfast.domain.budget import Budget, Usage, reached
-from holdfast.domain.conversation import Conversation, Message, MessageRole, TokenUsage
+from holdfast.domain.conversation import Conversation, Message, MessageRole, TokenUsage, first_line, told_of
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Plan
 from holdfast.domain.transitions import PlanStatus
@@ -132,7 +132,8 @@ def begin(connection: Connection, parts: Parts, plan: Plan, inquiry_id: str, ask
     before = _session_to_load(connection, plan.id, asked)
     intent = {"asked": asdict(asked), "sandbox": sandbox, "earlier": before.session, "told": asdict(before.told)}
     question = spoken(plan.id, message_id(inquiry_id, "question"), MessageRole.USER, asked.question)
-    append(connection, parts, plan, (question,), subtype="asked", data={"inquiry": inquiry_id, "author": asked.author})
+    told = {"inquiry": inquiry_id, "author": asked.author, "said": first_line(asked.question)}
+    append(connection, parts, plan, (question,), subtype="asked", data=told)
     made = operations.begin(connection, id=inquiry_id, kind=KIND, actor=parts.actor, intent=intent, plan_id=plan.id)
     return _inquiry(made)
 
@@ -206,7 +207,7 @@ def append(
         return
     every = parts.settings.snapshot_messages
     messages.append_all(connection, conversation_of(plan.id), new, actor=parts.actor, kept=kept, snapshot_every=every)
-    _tell(connection, parts, plan, subtype, {"count": len(new), "last": new[-1].id, **(data or {})})
+    _tell(connection, parts, plan, subtype, {**told_of(new), **(data or {})})
 
 
 def add_context(connection: Connection, parts: Parts, plan: Plan, operation_id: str, text: str) -> str:
