@@ -94,7 +94,8 @@ def _failed(session: Session, view: PlanView, task: Task) -> None:
     newest = max((step for step in view.steps if step.task_id == task.id), key=lambda step: step.number, default=None)
     if newest is not None and task.failure is not FailureKind.MERGE_CONFLICT:
         say(session.out, f"      all of it: holdfast step log {newest.number}", style="dim")
-        if newest.exit_code == NO_SUCH_PROGRAM and newest.agent_config.get("sandbox", "none") != "none":
+        not_there = newest.exit_code == NO_SUCH_PROGRAM or task.failure is FailureKind.START
+        if not_there and newest.agent_config.get("sandbox", "none") != "none":
             shown = "name the folder of yours: HOLDFAST_SANDBOX_READABLE (docs/sandbox.md)"
             say(session.out, f"      its sandbox shows the system's programs only; {shown}", style="yellow")
 

@@ -127,8 +127,8 @@ def _step(subtype: str, data: Mapping[str, object]) -> str:
             commit = short(str(data.get("commit_after") or ""))
             return f"step {number} completed" + (f" at {commit}" if commit else "")
         case "failed":
-            code = data.get("exit_code")
-            return f"step {number} failed ({data.get('failure') or 'exit'}, exit code {code})"
+            code = f", exit code {data['exit_code']}" if data.get("exit_code") is not None else ""
+            return f"step {number} failed ({data.get('failure') or 'exit'}{code})"
         case _:
             return f"step {number} {subtype.replace('_', ' ')}"
 
