@@ -50,7 +50,7 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
         say(session.out, f"  {warning}", style="yellow")
     if view.plan.error:
         say(session.out, f"  {view.plan.error.strip()}", style="red")
-    if view.plan.status in PLAN_EXECUTING and not execution.is_worked_on(house):
+    if view.plan.status in PLAN_EXECUTING and not view.gates and not execution.is_worked_on(house):
         say(session.out, f"no worker is alive; go on:  holdfast resume P{view.plan.number}", style="yellow")
         return 0
     for line in ending.advice(house, view):
