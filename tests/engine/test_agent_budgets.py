@@ -10,7 +10,7 @@ from tests.engine.conftest import Bench
 from tests.engine.test_permissions import house as house
 from tests.engine.test_permissions import plan_of, script
 
-from holdfast.app import execution, history, planning, plans
+from holdfast.app import approvals, execution, history, planning, plans
 from holdfast.cli.ending import advice
 from holdfast.domain.budget import Budget
 from holdfast.domain.transitions import PauseReason, PlanStatus
@@ -38,6 +38,14 @@ def test_a_cost_that_is_told_in_mid_turn_stops_the_agent_when_it_reaches_the_bud
     assert f"give it more:  {more}   then   holdfast resume P1" in advice(house.house, view)
     plans.set_budget(house.house, plan.id, Budget(), task_id=view.tasks[0].id if place == "task" else None)
     assert house.again(plan.id).plan.status is PlanStatus.COMPLETED
+
+
+def test_who_is_over_budget_asks_no_person(house: Bench) -> None:
+    script(house, [{"usage": TOLD}, {"ask": {"title": "Run it", "kind": "execute", "allow": [], "reject": []}}])
+    view = house.run(plan_of("title: one, instructions: a", head="budget: {max_cost_usd: 0.5}"))
+    assert (view.plan.status, view.plan.pause_reason) == (PlanStatus.PAUSED, PauseReason.BUDGET)
+    assert view.steps[0].interrupted
+    assert approvals.list_(house.house, open_only=False) == ()
 
 
 def test_tokens_that_are_told_reach_the_budget_before_the_next_task(house: Bench) -> None:

@@ -14,6 +14,7 @@ from holdfast.domain.plan import Approval, ApprovalKind
 from holdfast.domain.step import Step
 from holdfast.domain.textdiff import unified
 from holdfast.domain.transitions import ApprovalStatus
+from holdfast.engine import control
 from holdfast.engine.agent_choice import policy_of
 from holdfast.engine.runtime import Runtime, in_thread
 from holdfast.engine.work import Work
@@ -40,9 +41,12 @@ class Asker:
         verdict = permissions.decide(policy, wanted.call, self.runtime.workspaces.path(self.work.place))
         if verdict is not Verdict.ASK:
             return permissions.option(wanted, allow=verdict is Verdict.ALLOW)
-        gate = await in_thread(self._open, wanted)
-        failpoint("engine.permission.asked")
         with self.runtime.drivers.news(self.work.plan.id) as news:
+            while (gate := await in_thread(self._open, wanted)) is None:
+                # The stop that is on its way ends this; where it is taken back, a person is asked.
+                await news.wait()
+                news.clear()
+            failpoint("engine.permission.asked")
             while gate.status is ApprovalStatus.OPEN:
                 await news.wait()
                 news.clear()
@@ -60,11 +64,14 @@ class Asker:
             plan, task = plans.get(connection, work.plan.id), tasks.get(connection, work.task.id)
         return policy_of(self.runtime.settings, project, plan, task)
 
-    def _open(self, wanted: PermissionWanted) -> Approval:
+    def _open(self, wanted: PermissionWanted) -> Approval | None:
+        """Gives the gate of the question; None where the agent is to be stopped, so that nobody is asked in vain."""
         subject = f"{self.step.id}/{self.launch}/{wanted.request}"
         worktree = self.runtime.workspaces.path(self.work.place)
         with self.runtime.database.transaction() as connection:
             plan = plans.lock(connection, self.work.plan.id)
+            if control.must_stop(connection, plan, self.work.task.id):
+                return None
             gate = approvals.open(
                 connection,
                 id=str(uuid.uuid5(_GATES, subject)),
