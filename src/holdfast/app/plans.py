@@ -199,6 +199,8 @@ def _start(house: House, plan_id: str, sources: tuple[PlanStatus, ...], subtype:
         plan = plans.lock(connection, plan_id)
         restoring.refuse_restoring(connection, plan)
         if plan.status not in sources:
+            over = plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED)
+            hint = f"run it anew: holdfast plan clone P{plan.number}" if over else hint
             raise IllegalState(f"P{plan.number} is {plan.status}", hint=hint)
         plan = plans.set_status(connection, plan, PlanStatus.RUNNING, actor=house.actor, data={"by": subtype})
         return start_driver(connection, engine, house.places.home, plan, stop=None, error="")
