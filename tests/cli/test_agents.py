@@ -75,6 +75,8 @@ for line in sys.stdin:
     if asked["method"] == "initialize":
         can = {{"loadSession": True, "sessionCapabilities": {{"fork": {{}}}}}}
         told = {{"protocolVersion": 1, "agentCapabilities": can, "agentInfo": {{"name": "mine", "version": "9"}}}}
+    elif asked["method"] == "authenticate" and asked["params"] == {{"methodId": "word"}}:
+        os.environ["KEY"], told = "given", {{}}
     elif asked["method"] == "session/new" and not os.environ.get("KEY"):
         error = {{"code": -32000, "message": "Authentication required"}}
         print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "error": error}}), flush=True)
@@ -112,6 +114,8 @@ def test_a_check_tells_how_to_log_in_where_the_agent_wants_that(speaking: Progra
     assert shown.code == 5
     assert "not logged in" in shown.err
     assert "mine login" in shown.err
+    own.write_text(f'{own.read_text()}auth_method = "word"\n', encoding="utf-8")
+    assert speaking("agent", "check", "mine").code == 0
 
 
 def test_a_check_of_a_program_that_is_no_agent_says_what_it_did(here: Program) -> None:

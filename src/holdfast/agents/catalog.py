@@ -43,6 +43,7 @@ class AgentSpec:
     on from ours where it is set there. `sessions` are folders below the home folder that it keeps logins and sessions
     in, `reads` folders and files that it only reads, `copies` files right in the home folder that it wants beside them.
     In the first two `$NAME` and `${NAME:-…}` stand for a variable of its environment (`place`).
+    `auth_method` is asked for where the agent wants to be logged in before it opens a session.
     `mode` and `model` are what a session is set to, by the agent's own names (empty: as the agent has it);
     `read_only_mode` is one in which it changes nothing. `permissions` is what it may do unasked. `verified` and
     `unverified` say how far this was checked.
@@ -59,6 +60,7 @@ class AgentSpec:
     sessions: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
+    auth_method: str = ""
     mode: str = ""
     model: str = ""
     read_only_mode: str = ""
@@ -168,7 +170,7 @@ def parse(text: str, source: str, based_on: Mapping[str, AgentSpec]) -> list[Age
     return [_spec(_Table(source, text, name, value), based_on.get(name)) for name, value in document.items()]
 
 
-_TEXTS = ("title", "install", "login", "mode", "model", "read_only_mode", "verified", "unverified")
+_TEXTS = ("title", "install", "login", "auth_method", "mode", "model", "read_only_mode", "verified", "unverified")
 _LISTS = ("command", "version", "pass_environment", "sessions", "reads", "copies", "notes")
 KEYS = (*_TEXTS, *_LISTS, "environment", "permissions")
 assert {*KEYS, "name", "own"} == {each.name for each in fields(AgentSpec)}

@@ -116,7 +116,7 @@ async def _open(settings: Settings, spec: AgentSpec, place: Found, folder: Path)
         return await run_session(
             folder / "run",
             launch,
-            SessionWanted(mode=spec.mode or None, model=spec.model or None),
+            SessionWanted().with_agent(spec),
             no_prompt,
             on_updates=heard,
             ask=refuse,

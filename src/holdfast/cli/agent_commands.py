@@ -70,6 +70,7 @@ def show_(session: Session, name: str) -> int:
                 ("sessions in", ", ".join(map(_below_home, spec.sessions))),
                 ("reads", ", ".join(map(_below_home, spec.reads))),
                 ("gets a copy of", ", ".join(f"~/{file}" for file in spec.copies)),
+                ("logs in by", spec.auth_method),
                 ("mode", spec.mode),
                 ("model", spec.model),
                 ("changes nothing in mode", spec.read_only_mode),
@@ -111,7 +112,7 @@ def check_(session: Session, name: str) -> int:
                 ("lists its sessions", "yes" if can.list else "no"),
                 ("modes", ", ".join(mode.id for mode in can.modes)),
                 ("models", ", ".join(model.id for model in can.models)),
-                ("logs in by", ", ".join(method.name for method in can.auth_methods)),
+                ("logs in by", ", ".join(f"{method.name} ({method.id})" for method in can.auth_methods)),
                 ("took", f"{seconds(checked.seconds)}, {size(checked.peak_memory_bytes)} of memory"),
             ]
         ),

@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,13 @@ class AgentDrafter:
             allowed = permissions.decide(permissions.READ_ONLY, wanted.call, files) is Verdict.ALLOW
             return permissions.option(wanted, allow=allowed)
 
-        mode, model = self.agent.read_only_mode or self.agent.mode or None, self.agent.model or None
+        wanted = SessionWanted(writes_files=False, terminals=False).with_agent(self.agent)
+        wanted = replace(wanted, mode=self.agent.read_only_mode or wanted.mode)
         try:
             return await run_session(
                 folder / RUN,
                 plain,
-                SessionWanted(mode=mode, model=model, writes_files=False, terminals=False),
+                wanted,
                 next_prompt,
                 on_updates=heard.take,
                 ask=ask,

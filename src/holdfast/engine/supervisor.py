@@ -239,7 +239,7 @@ async def _hold(work: _Work, spec: AgentSpec, recorder: _Recorder, stop: asyncio
     async def ask(wanted: PermissionWanted) -> str | None:
         return permissions.option(wanted, allow=may(wanted, files))
 
-    wanted = replace(_session_wanted(work.inquiry), mode=spec.mode or None, model=spec.model or None)
+    wanted = _session_wanted(work.inquiry).with_agent(spec)
     async with agent_tools.offered(work.parts, _bearer(work.inquiry), folder, sandbox.name) as servers:
         launch = await in_thread(_launch, work, spec, files, folder)
         done = await acp.run_session(

@@ -127,8 +127,7 @@ async def hold_session(
     async def next_prompt(opening: Opening) -> str | None:
         return await in_thread(agent_prompt.next_prompt, runtime, work, step, opening)
 
-    wanted = await in_thread(session_wanted, runtime, work, step)
-    wanted = replace(wanted, mode=spec.mode or None, model=spec.model or None)
+    wanted = (await in_thread(session_wanted, runtime, work, step)).with_agent(spec)
     if work.task.read_only:
         mode = spec.read_only_mode or wanted.mode
         wanted = replace(wanted, mode=mode, writes_files=False, terminals=False)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.domain.conversation import TokenUsage, TurnEnded
 from holdfast.settings import Settings
+
+if TYPE_CHECKING:
+    from holdfast.agents.catalog import AgentSpec
 
 Reason = Literal[
     "end_turn",
@@ -47,6 +50,10 @@ class SessionWanted:
     reads_files: bool = True
     writes_files: bool = True
     terminals: bool = True
+
+    def with_agent(self, spec: AgentSpec) -> SessionWanted:
+        """Gives this with the login, mode and model that the agent's file says."""
+        return replace(self, auth_method=spec.auth_method or None, mode=spec.mode or None, model=spec.model or None)
 
 
 @dataclass(frozen=True, slots=True)
