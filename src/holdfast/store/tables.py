@@ -144,6 +144,7 @@ projects = Table(
     UniqueConstraint("number"),
     UniqueConstraint("owner_id", "slug"),
     UniqueConstraint("owner_id", "home", "path"),
+    Index("ix_projects_owner_number", "owner_id", "number"),
 )
 
 plans = Table(

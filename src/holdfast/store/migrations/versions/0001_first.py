@@ -81,6 +81,7 @@ def _tables() -> None:
         sa.UniqueConstraint("owner_id", "home", "path", name=op.f("uq_projects_owner_id_home_path")),
         sa.UniqueConstraint("owner_id", "slug", name=op.f("uq_projects_owner_id_slug")),
     )
+    op.create_index("ix_projects_owner_number", "projects", ["owner_id", "number"], unique=False)
     op.create_table(
         "plans",
         sa.Column("id", sa.String(length=36), nullable=False),
