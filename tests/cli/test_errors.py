@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,9 +98,16 @@ def test_a_plan_file_that_is_not_there(ready: Program) -> None:
     refuses(ready("run", "nowhere.yaml"), 2, "nowhere.yaml")
 
 
-def test_a_plan_that_wants_an_agent_which_is_not_there(ready: Program) -> None:
-    plan = ready.plan("title: T\nphases: [{title: P, tasks: [{title: A, instructions: do it}]}]\n")
-    refuses(ready("run", plan), 5, "agent")
+@pytest.mark.parametrize(
+    ("agent", "told"), [("", "names no agent"), ("agent: nobody", "nobody"), ("agent: codex", "not installed")]
+)
+def test_a_plan_that_wants_an_agent_which_is_not_there(ready: Program, agent: str, told: str) -> None:
+    plan = ready.plan(f"title: T\n{agent}\nphases: [{{title: P, tasks: [{{title: A, instructions: do it}}]}}]\n")
+    git_alone = ready.home / "git"
+    git_alone.mkdir()
+    (git_alone / "git").symlink_to(shutil.which("git") or "")
+    refuses(ready("run", plan, PATH=str(git_alone)), 5, "'a'", told)
+    assert ready("plan", "list", "--json").json["items"] == []
 
 
 def test_an_unknown_variable(ready: Program) -> None:
@@ -130,10 +139,10 @@ def test_a_data_folder_that_cannot_be_made(program: Program) -> None:
     refuses(program("status", "--data", "/proc/nowhere/data"), 1, "/proc/nowhere/data", "HOLDFAST_DATA")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_a_data_folder_that_is_read_only(program: Program) -> None:
-    program.data.mkdir(mode=0o500)
-    refuses(program("status"), 1, str(program.data))
+    """Also for root, who may write into any folder but the system's own."""
+    refuses(program("status", "--data", "/proc/sys"), 1, "/proc/sys", "HOLDFAST_DATA")
+    refuses(program("status", "--db", "sqlite:////proc/sys/h.db"), 1, "/proc/sys/h.db", "HOLDFAST_DB")
 
 
 def test_a_database_that_is_none(program: Program) -> None:
@@ -172,6 +181,20 @@ def locked(tmp_path: Path) -> Iterator[Program]:
 def test_a_database_that_another_process_keeps_locked(locked: Program, tmp_path: Path) -> None:
     other = make_repository(tmp_path / "other")
     refuses(locked("init", str(other), HOLDFAST_BUSY_TIMEOUT_SECONDS="1"), 1, "locked", "try again")
+
+
+@pytest.mark.parametrize("words", [("--version",), ("completion", "bash")], ids=" ".join)
+def test_output_that_a_full_disk_does_not_take(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "holdfast", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    refuses(Result(done.returncode, "", done.stderr), 1, "No space left", "free some disk space")
+
+
+@pytest.mark.parametrize("columns", ["0", "wide"])
+def test_a_width_that_is_none_is_passed_over(program: Program, columns: str) -> None:
+    assert program("status", COLUMNS=columns).out == "no plan is unfinished\n"
 
 
 def test_a_bug_of_ours_is_one_line_and_its_traceback_is_kept(

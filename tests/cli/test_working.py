@@ -148,8 +148,10 @@ def test_a_plan_is_paused_cancelled_and_resumed_without_a_worker(ready: Program)
 
 def test_a_detached_plan_is_carried_out_by_a_worker_and_watched(ready: Program) -> None:
     assert ready("run", ready.plan(GATED.replace("gates: [plan]", "")), "--detach").code == 0
+    ready.environment["HOLDFAST_BACKUP_ON_START"] = "1"
     worker = ready.start("worker", "--json")
     read_until(worker, lambda line: json.loads(line)["event"]["subtype"] == "completed" and '"plan"' in line)
+    assert len(list((ready.data / "backups").glob("*-start.db"))) == 1
     refused = ready("worker")
     assert refused.code == 5
     assert str(worker.pid) in refused.err

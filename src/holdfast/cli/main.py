@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -23,6 +24,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> NoReturn:
@@ -32,6 +34,9 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _reader_gone()
+    except OSError as error:
+        code = code or _disk_failed(Session(json="--json" in sys.argv), error)
+        _reader_gone()
     sys.exit(code)
 
 
@@ -53,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
+    except OSError as error:
+        return _disk_failed(session, error) if error.errno in (*FULL, errno.EIO) else _unexpected(session, error)
     except Exception as error:  # noqa: BLE001 - the last wall: a bug of ours is told in one line, its traceback kept
         return _unexpected(session, error)
 
@@ -83,6 +90,15 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return error.format_message(), f"{error.ctx.command_path} --help"
     return error.format_message(), ""
+
+
+def _disk_failed(session: Session, error: OSError) -> int:
+    """Tells that a write failed, most often that of the output itself: into a file on a full disk."""
+    code, hint = "disk_failed", "check the disk and the folder's rights"
+    if error.errno in FULL:
+        code, hint = "disk_full", "free some disk space"
+    report(session, code, f"{error.filename or 'the output'}: {error.strerror or error}", hint)
+    return EXIT_ERROR
 
 
 def _unexpected(session: Session, error: Exception) -> int:

@@ -66,13 +66,14 @@ class Session:
                 raise BrokenPipeError
 
         terminal = stream.isatty()
-        width = None if terminal else int(os.environ.get("COLUMNS") or WIDTH_OFF_TERMINAL)
+        columns = os.environ.get("COLUMNS", "")
+        wished = int(columns) if columns.isdecimal() else 0
         plain = self.no_color or bool(os.environ.get("NO_COLOR")) or not terminal
         return Pipe(
             file=stream,
             force_terminal=terminal,
             no_color=plain,
-            width=width,
+            width=None if terminal else wished or WIDTH_OFF_TERMINAL,
             highlight=False,
             markup=False,
             emoji=False,

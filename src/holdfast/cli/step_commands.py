@@ -101,7 +101,7 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
     step, out = found.step, session.out
     used = spent([step])
     say(out, f"step {step.number}  T{found.task.number} {safe(found.task.title)}", style="bold")
-    config = "\n".join(f"{key}: {value}" for key, value in step.agent_config.items() if value not in (None, [], ""))
+    config = "\n".join(f"{key}: {value}" for key, value in step.agent_config.items() if value not in (None, [], "", 0))
     show(
         out,
         facts(
