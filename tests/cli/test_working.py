@@ -133,6 +133,11 @@ def test_a_failed_task_says_why_and_is_retried_skipped_or_completed_by_hand(read
     assert completed.code == 0, completed.err
     assert ready("resume").code == 0
     assert ready("status", "P1", "--json").json["plan"]["status"] == "completed"
+    for words in (("task", "skip", "T1"), ("plan", "cancel", "P1")):
+        late = ready(*words)
+        assert late.code == 3, "refused before anything is asked"
+        assert "P1 is completed: " in late.err
+        assert "hint: " in late.err
 
 
 def test_a_plan_is_paused_cancelled_and_resumed_without_a_worker(ready: Program) -> None:

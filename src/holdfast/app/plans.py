@@ -17,7 +17,7 @@ from holdfast.domain.plan import Approval, PauseMode, Phase, Plan, Project
 from holdfast.domain.planfile import PlanFile, from_domain, parse, render, to_domain
 from holdfast.domain.step import Step
 from holdfast.domain.task import Executor, Task
-from holdfast.domain.transitions import PLAN_EXECUTING, PLAN_STATUS, TASK_ENDED, ApprovalStatus, PlanStatus, check
+from holdfast.domain.transitions import PLAN_EXECUTING, TASK_ENDED, ApprovalStatus, PlanStatus
 from holdfast.domain.usage import Spent, spent, unseen
 from holdfast.engine import confine, editing, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
@@ -238,6 +238,7 @@ def cancel(house: House, plan_id: str) -> Plan:
     """Ends a plan for good; what runs is stopped first, its work stays in its checkpoints."""
     with house.database.transaction() as connection:
         plan = plans.lock(connection, plan_id)
+        _refuse_completed(plan)
         if plan.status is PlanStatus.CANCELLED:
             return plan
         if plan.status in PLAN_EXECUTING:
@@ -252,11 +253,15 @@ def cancel(house: House, plan_id: str) -> Plan:
 
 
 def may_cancel(house: House, plan_id: str) -> None:
-    """Raises `IllegalTransition` for a plan that cannot be cancelled any more."""
+    """Raises `IllegalState` for a plan that is completed."""
     with house.database.read() as connection:
-        status = plans.get(connection, plan_id).status
-    if status is not PlanStatus.CANCELLED:
-        check(PLAN_STATUS, "plan", status, PlanStatus.CANCELLED)
+        _refuse_completed(plans.get(connection, plan_id))
+
+
+def _refuse_completed(plan: Plan) -> None:
+    if plan.status is PlanStatus.COMPLETED:
+        hint = f"put it into the trash: holdfast plan delete P{plan.number}"
+        raise IllegalState(f"P{plan.number} is completed: there is nothing to cancel", hint=hint)
 
 
 def set_budget(house: House, plan_id: str, budget: Budget, *, task_id: str | None = None) -> Plan:

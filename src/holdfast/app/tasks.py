@@ -116,6 +116,14 @@ def skip(house: House, task_id: str) -> Task:
         return _reopen(house, connection, plan, task_id, TaskStatus.SKIPPED)
 
 
+def may_skip(house: House, task_id: str) -> None:
+    """Raises `IllegalState` for a task that cannot be left out."""
+    with house.database.read() as connection:
+        task = tasks.get(connection, task_id)
+        plan, phase = plans.get(connection, task.plan_id), plans.phase(connection, task.phase_id)
+        _refuse_reopening(plan, phase, task, TaskStatus.SKIPPED)
+
+
 def _reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
     task = tasks.get(connection, task_id)
     _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)

@@ -124,6 +124,7 @@ def skip(session: Session, task: str, yes: bool, dry_run: bool) -> int:
 
     with session.house() as house:
         view = tasks.show(house, tasks.find(house, task))
+        tasks.may_skip(house, view.task.id)
         deed = f"skip T{view.task.number} {safe(view.task.title)}"
         if not consents(session, deed, yes=yes, dry_run=dry_run):
             return 0
