@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from holdfast import clock
 from holdfast.agents import journal, kill_strays
 from holdfast.app import database, execution, history, plans
 from holdfast.domain.planfile import parse
+from holdfast.domain.step import Step
 from holdfast.domain.transitions import PlanStatus, TaskStatus
 from holdfast.engine import recovery
 from holdfast.engine.task_run import since_life
@@ -159,6 +161,31 @@ def test_a_plan_that_was_cut_off_is_named(bench: Bench) -> None:
     assert [step.restarts for step in plans.show(bench.house, plan.id).steps] == [0], "the command was adopted"
 
 
+def kill_all_of(bench: Bench, step: Step) -> Path:
+    """Kills the command of a step and its shim; gives the folder of the run."""
+    (run,) = bench.house.places.runs(step.id)
+    os.kill(cast(int, next(journal.read(run / "journal.jsonl")).fields["shim"]), signal.SIGKILL)
+    kill_strays(step.id)
+    return run
+
+
+def test_a_worktree_that_was_deleted_while_all_were_dead_is_made_again_for_the_same_step(
+    bench: Bench, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    command = f"test -e {begun} || {{ touch {begun}; exec sleep 600; }}; echo 1 > one"
+    plan = bench.start(f"title: T\nphases: [{{title: a, tasks: [{{title: t, run: '{command}'}}]}}]")
+    with bench.working() as worker:
+        view = bench.until(worker, plan.id, lambda _: begun.exists())
+    kill_all_of(bench, view.steps[0])
+    shutil.rmtree(bench.house.places.plan_worktree(view.plan))
+    with bench.working() as worker:
+        view = bench.until(worker, plan.id)
+    assert view.plan.status is PlanStatus.COMPLETED, view.plan.error
+    assert [(step.attempt, step.restarts) for step in view.steps] == [(1, 1)]
+    assert bench.files(plan.branch)["one"] == "1\n"
+
+
 def test_the_hours_in_which_a_machine_was_off_are_idle_time_and_on_no_budget(bench: Bench, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     command = f"test -e {begun} || {{ touch {begun}; exec sleep 600; }}"
@@ -167,9 +194,7 @@ def test_the_hours_in_which_a_machine_was_off_are_idle_time_and_on_no_budget(ben
     with bench.working() as worker:
         bench.until(worker, plan.id, lambda _: begun.exists())
     (step,) = plans.show(bench.house, plan.id).steps
-    (run,) = bench.house.places.runs(step.id)
-    os.kill(cast(int, next(journal.read(run / "journal.jsonl")).fields["shim"]), signal.SIGKILL)
-    kill_strays(step.id)
+    run = kill_all_of(bench, step)
     night = timedelta(hours=8)
     evening = (clock.now() - night).timestamp()
     for file in run.iterdir():

@@ -180,7 +180,8 @@ def start_over(runtime: Runtime, work: Work, step: Step) -> Step:
     failpoint("engine.restart.strays_killed")
     refuse_restart(step)
     vault = runtime.workspaces.vault(work.project)
-    with runtime.workspaces.worktree(work.place) as worktree:
+    runtime.workspaces.forget_missing(work.place)
+    with runtime.workspaces.worktree(work.place, recreate=True) as worktree:
         worktree.snapshot(full=True)
         worktree.set_tree(vault.tree_of(step.commit_before))
     failpoint("engine.restart.worktree_reset")
