@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.vcs.places import BRANCH, TIME, Files, sh, walk, write
 
-from holdfast.domain.own_git import fresh
+from holdfast.domain.own_git import begun, fresh
 from holdfast.engine.kept import BlobFolder
 from holdfast.vcs import PlainFolder, Vault, Wanted, Worktree, trees
 from holdfast.vcs.trees import FILE
@@ -109,9 +109,12 @@ def run(folder: Path) -> dict[str, object]:
             worktree.set_tree(tree)
             worktree.set_ignored(Wanted(kept, KEYS), {}, blobs)
             worktree.set_own_git(own)
+            worktree.set_own_git(begun(own, BRANCH, commit))
+            worktree.set_own_git(own)
             files = walk(worktree.path)
             said = sh("git", "log", "-1", "--format=%s %T", "own", "--", cwd=worktree.path).replace(tree, "all of it")
             said += " " + sh("git", "config", "user.name", cwd=worktree.path)
+            said += sh("git", "diff", "--cached", "--name-only", cwd=worktree.path)
         plain_back, plain = put_into_a_plain_folder(folder)
         exported = vault.export_branch(repository, BRANCH, "review")
         refs = vault.refs("refs/")

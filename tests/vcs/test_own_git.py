@@ -201,10 +201,11 @@ def test_objects_of_elsewhere_are_not_taken_by_a_link_or_a_loan(place: Place, tm
         assert not place.vault.has_commit(secret)
 
 
-def test_the_index_is_that_of_the_commit_whatever_differs(place: Place) -> None:
-    """Ours is put together from the last one; git's own `read-tree` is what it must equal."""
+@pytest.mark.parametrize("touched", [False, True])
+def test_the_index_is_that_of_the_commit_whatever_differs(place: Place, touched: bool) -> None:
+    """Ours is put together from the one before, or the kept one if git wrote it; `read-tree` is what it must equal."""
     trees = [{"README.md": "hello\n"}, {"a": "1", "a.b": "2", "a/b": "3"}, {"a/b": "4", "a-b": "5", "z" * 200: "6"}]
-    trees += [{"a": "file", "b/" + "deep/" * 30 + "x": "7"}, {}, {f"{n}/{n}": str(n) for n in range(40)}]
+    trees += [{"a": "file", "b/" + "deep/" * 60 + "x": "7"}, {}, {f"{n}/{n}": str(n) for n in range(40)}]
     with place.worktree() as worktree:
         for files in trees:
             for each in worktree.path.iterdir():
@@ -216,10 +217,34 @@ def test_the_index_is_that_of_the_commit_whatever_differs(place: Place) -> None:
             head = place.vault.write_commit(worktree.snapshot().tree, [place.base], "step\n", time=TIME)
             worktree.set_own_git(begun(worktree.own_git(), BRANCH, head))
             ours = sh("git", "ls-files", "--stage", cwd=worktree.path)
+            assert sh("git", "--no-optional-locks", "status", "--porcelain", cwd=worktree.path) == ""
+            anew = "GIT_INDEX_FILE=.git/index" if touched else f"GIT_INDEX_FILE={place.folder / 'anew'}"
+            sh("env", anew, "git", "read-tree", "HEAD", cwd=worktree.path)
+            assert sh("env", anew, "git", "ls-files", "--stage", cwd=worktree.path) == ours
             assert sh("git", "write-tree", cwd=worktree.path) == place.vault.tree_of(head)
-            assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""
-            sh("git", "read-tree", "HEAD", cwd=worktree.path)
-            assert sh("git", "ls-files", "--stage", cwd=worktree.path) == ours
+
+
+def test_an_index_that_nobody_touched_comes_back_as_the_file_that_it_was(place: Place) -> None:
+    with place.worktree() as worktree:
+        index = worktree.path / ".git/index"
+        first = index.stat().st_ino
+        write(worktree.path / "x", "1")
+        head = place.vault.write_commit(worktree.snapshot().tree, [place.base], "step 1\n", time=TIME)
+        worktree.set_own_git(begun(worktree.own_git(), BRANCH, head))
+        second = index.stat().st_ino
+        for commit, inode in ((place.base, first), (head, second), (head, second), (place.base, first)):
+            worktree.set_own_git(fresh(BRANCH, commit))
+            assert index.stat().st_ino == inode
+            assert sh("git", "--no-optional-locks", "diff", "--cached", "--name-only", cwd=worktree.path) == ""
+
+
+def test_what_was_staged_is_not_in_the_way_of_the_next(place: Place) -> None:
+    with place.worktree() as worktree:
+        write(worktree.path / "x", "1")
+        sh("git", "add", "x", cwd=worktree.path)
+        (worktree.path / "x").unlink()
+        worktree.set_own_git(fresh(BRANCH, place.base))
+        assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""
 
 
 def test_a_damaged_index_of_ours_is_made_anew(place: Place) -> None:
@@ -227,6 +252,7 @@ def test_a_damaged_index_of_ours_is_made_anew(place: Place) -> None:
         index = place.vault.path / "holdfast/worktrees" / worktree.path.name / "index"
         index.write_bytes(index.read_bytes()[:-30])
         write(worktree.path / "x", "1")
+        sh("git", "add", "x", cwd=worktree.path)
         head = place.vault.write_commit(worktree.snapshot().tree, [place.base], "step 1\n", time=TIME)
         worktree.set_own_git(begun(worktree.own_git(), BRANCH, head))
         assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""

@@ -17,7 +17,7 @@ from holdfast.clock import new_id
 from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import own_git, reflink, statcache
+from holdfast.vcs import own_git_writing, own_index, reflink, statcache
 from holdfast.vcs.folder import gone, remove_folder
 from holdfast.vcs.objects import sync_filesystem
 from holdfast.vcs.trees import EXECUTABLE, FILE
@@ -99,10 +99,10 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     index = _read_index(vault, making / ".index", tree)
     _share(state, path, making, index)
     # The agent's own: it may use or ruin it.
-    own_git.make(vault, making / ".git", path / ".git", fresh(branch, commit))
+    own_git_writing.make(vault, making / ".git", path / ".git", fresh(branch, commit))
     _check_out(vault, making, index)
-    shutil.copyfile(making / ".git" / "index", state / "index")
-    index = statcache.Index(making / ".git" / "index", vault.objects.hash)
+    own_index.begin(state, making / ".git", tree)
+    index = statcache.Index((state / "index").read_bytes(), vault.objects.hash)
     known = statcache.from_index(index, _later(state, making, settled))
     statcache.save(state / "files", known)
     failpoint("vcs.worktree.checked_out")
@@ -117,7 +117,7 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
 def _read_index(vault: Vault, place: Path, tree: str) -> statcache.Index:
     """Gives the index of a tree, of which no file is there yet."""
     vault.git(["read-tree", tree], index=place)
-    index = statcache.Index(place, vault.objects.hash)
+    index = statcache.Index(place.read_bytes(), vault.objects.hash)
     place.unlink()
     return index
 

@@ -1,7 +1,7 @@
 """The `.git` of a worktree, which its agent may use or ruin: read as files, never by a git that runs in it.
 
 What it says is taken with care: no link is followed, every size is bounded, and its objects go through a repository of
-ours, from which the vault fetches them as from a stranger. What is written goes beside its place and is renamed there.
+ours, from which the vault fetches them as from a stranger.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ import errno
 import os
 import re
 import shutil
-import stat
 from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.clock import new_id
 from holdfast.domain.own_git import OwnCommit, OwnGit
 from holdfast.failpoints import failpoint
-from holdfast.vcs import statcache, trees
-from holdfast.vcs.folder import GONE, Folder, make_writable, open_file, remove_folder
+from holdfast.vcs.folder import GONE, Folder, open_file
 from holdfast.vcs.git import GitDiskError, GitError
 from holdfast.vcs.vault import Vault
 
@@ -39,9 +35,6 @@ _UNDER_WAY = {
     b"rebase-apply": "rebase",
     b"BISECT_LOG": "bisect",
 }
-# The agent's own, which stays as it is when its `.git` is set.
-_KEPT = ("config", "hooks", "info", "logs", "objects")
-_SET = ("HEAD", "index", "packed-refs", "refs")
 _REF = re.compile(
     r"refs/(?:heads|tags)/(?!.*(?:\.\.|//|@\{|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])|refs/stash"
 )
@@ -78,7 +71,7 @@ def _read(folder: Folder, oid: re.Pattern[str]) -> OwnGit:
         target, _, ref = line.partition(" ")
         if oid.fullmatch(target) and _REF.fullmatch(ref):
             refs[ref] = target
-    for path in _loose_refs(folder, b".git/refs", 0):
+    for path in loose_refs(folder, b".git/refs"):
         if len(refs) > MAX_REFS:
             break
         at, _, last = path.rpartition(b"/")
@@ -89,7 +82,7 @@ def _read(folder: Folder, oid: re.Pattern[str]) -> OwnGit:
     if len(refs) > MAX_REFS:
         raise _Unreadable(f"it has more than {MAX_REFS} refs")
     with folder.open(b".git") as descriptor:
-        there = [word for file, word in _UNDER_WAY.items() if _lies_in(descriptor, file)]
+        there = [word for file, word in _UNDER_WAY.items() if lies_in(descriptor, file)]
     return OwnGit(name, refs, there[0] if there else "")
 
 
@@ -110,14 +103,15 @@ def _content(folder: Folder, at: bytes, name: bytes, missing: str | None = None)
     return data.decode("utf-8", "replace")
 
 
-def _loose_refs(folder: Folder, at: bytes, depth: int) -> Generator[bytes]:
+def loose_refs(folder: Folder, at: bytes, depth: int = 0) -> Generator[bytes]:
+    """Gives the paths of the files below a folder of the `.git`."""
     if depth > _MAX_DEPTH:
         return
     with folder.open(at) as descriptor:
         entries = [(os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in _some(descriptor)]
     for name, is_folder in entries:
         if is_folder:
-            yield from _loose_refs(folder, at + b"/" + name, depth + 1)
+            yield from loose_refs(folder, at + b"/" + name, depth + 1)
         else:
             yield at + b"/" + name
 
@@ -131,7 +125,8 @@ def _some(descriptor: int) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _lies_in(descriptor: int, name: bytes) -> bool:
+def lies_in(descriptor: int, name: bytes) -> bool:
+    """Says whether an open folder has something of that name."""
     try:
         os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     except FileNotFoundError:
@@ -175,7 +170,7 @@ def bring(vault: Vault, folder: Folder, found: OwnGit, room: Path) -> OwnGit:
 
 def _copy(vault: Vault, folder: Folder, room: Path, tips: Collection[str]) -> None:
     """Makes a repository in `room` that has the loose objects and packs of the worktree's, and borrows the vault's."""
-    _skeleton(vault, room, str(vault.path / "objects"))
+    skeleton(vault, room, str(vault.path / "objects"))
     (room / "HEAD").write_text("ref: refs/heads/none\n")
     (room / "packed-refs").write_text("".join(f"{tip} refs/own/{tip}\n" for tip in sorted(tips)))
     budget = MAX_BYTES
@@ -234,199 +229,25 @@ def new_commits(vault: Vault, tip: str, others: Collection[str]) -> tuple[OwnCom
     return tuple(found)
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------
+# -- what any `.git` of ours has ---------------------------------------------------------------------------------------
 
 
-def make(vault: Vault, at: Path, place: Path, own: OwnGit) -> None:
-    """Makes a new `.git` at `at`, which will lie at `place`, with those refs; objects are the vault's, lent."""
-    _skeleton(vault, at, _lent(vault, place))
-    (at / "info").mkdir(exist_ok=True)
-    (at / "info" / "exclude").write_bytes((vault.path / "info" / "exclude").read_bytes())
-    (at / "HEAD").write_text(_head(own))
-    (at / "packed-refs").write_text(_packed(own))
-
-
-def _lent(vault: Vault, place: Path) -> str:
-    return os.path.relpath(vault.path / "objects", place / "objects")
-
-
-def _head(own: OwnGit) -> str:
-    return f"ref: {own.head}\n" if own.head.startswith("refs/") else f"{own.head}\n"
-
-
-def _packed(own: OwnGit) -> str:
-    return "".join(f"{own.refs[name]} {name}\n" for name in sorted(own.refs))
-
-
-def _skeleton(vault: Vault, at: Path, objects: str) -> None:
+def skeleton(vault: Vault, at: Path, objects: str) -> None:
+    """Makes a `.git` at `at` that has no ref yet and borrows the objects that lie at `objects`."""
     (at / "objects" / "info").mkdir(parents=True)
     (at / "objects" / "pack").mkdir()
     (at / "refs" / "heads").mkdir(parents=True)
     (at / "refs" / "tags").mkdir()
     (at / "objects" / "info" / "alternates").write_text(objects + "\n")
-    (at / "config").write_text(_config(vault))
+    (at / "config").write_text(configuration(vault))
     if (vault.path / "shallow").exists():
         shutil.copyfile(vault.path / "shallow", at / "shallow")
 
 
-def _config(vault: Vault) -> str:
+def configuration(vault: Vault) -> str:
+    """Gives the `config` of a worktree's own git."""
     sha256 = vault.object_format == "sha256"
     return (
         f"[core]\n\trepositoryFormatVersion = {int(sha256)}\n\tbare = false\n\tfileMode = true\n"
         "\tlogAllRefUpdates = true\n" + ("[extensions]\n\tobjectFormat = sha256\n" if sha256 else "")
     )
-
-
-def put(vault: Vault, folder: Folder, state: Path, wanted: OwnGit, *, readable: bool) -> None:
-    """Makes the worktree's `.git` one that says `wanted`; a call that was cut off is finished by the same call.
-
-    Its configuration, hooks, logs and objects stay. One that was not `readable` is moved aside whole.
-    """
-    settle(folder.path)
-    index = _index(vault, state / "index", wanted)
-    failpoint("vcs.own.index_known")
-    if readable:
-        _set(vault, folder, index, wanted)
-    else:
-        _make_anew(vault, folder, state, index, wanted)
-
-
-def _make_anew(vault: Vault, folder: Folder, state: Path, index: bytes | None, wanted: OwnGit) -> None:
-    making, _ = _beside(folder.path)
-    make(vault, making, folder.path / ".git", wanted)
-    if index:
-        (making / "index").write_bytes(index)
-    failpoint("vcs.own.made")
-    with folder.open(b"") as descriptor:
-        if _lies_in(descriptor, b".git"):
-            aside = state / "aside" / f"git-{os.lstat(folder.path / '.git').st_ino}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            _remove(aside)
-            shutil.move(folder.path / ".git", aside)
-            failpoint("vcs.own.moved_away")
-    os.rename(making, folder.path / ".git")
-
-
-def _set(vault: Vault, folder: Folder, index: bytes | None, wanted: OwnGit) -> None:
-    """Sets what differs, refs and HEAD last: as long as not all is done, they say that it is not."""
-    _, out = _beside(folder.path)
-    out.mkdir()
-    with _writable(folder, b".git") as git:
-        if index:
-            _write(git, b"index", index, out)
-        failpoint("vcs.own.index_set")
-        for name in os.listdir(git):
-            if name not in (*_KEPT, *_SET):
-                _put_out(git, os.fsencode(name), out)
-        if (vault.path / "shallow").exists():
-            _write(git, b"shallow", (vault.path / "shallow").read_bytes(), out)
-        if not _lies_in(git, b"config"):
-            _write(git, b"config", _config(vault).encode(), out)
-        _lend(folder, git, _lent(vault, folder.path / ".git"), out)
-        failpoint("vcs.own.rest_set")
-        _write(git, b"HEAD", _head(wanted).encode(), out)
-        _write(git, b"packed-refs", _packed(wanted).encode(), out)
-        failpoint("vcs.own.refs_set")
-    for path in list(_loose_refs(folder, b".git/refs", 0)):
-        above, _, name = path.rpartition(b"/")
-        with _writable(folder, above) as at:
-            _put_out(at, name, out)
-    failpoint("vcs.own.in_place")
-    remove_folder(out)
-
-
-@contextmanager
-def _writable(folder: Folder, path: bytes) -> Generator[int]:
-    with folder.open(path) as descriptor:
-        make_writable(descriptor)
-        yield descriptor
-
-
-def _lend(folder: Folder, git: int, lent: str, out: Path) -> None:
-    """Lets the repository borrow the vault's objects and no others; its own stay."""
-    try:
-        with _writable(folder, b".git/objects/info") as at:
-            _write(at, b"alternates", f"{lent}\n".encode(), out)
-    except OSError as error:
-        if error.errno not in GONE:
-            raise
-        if _lies_in(git, b"objects"):
-            _put_out(git, b"objects", out)
-        for name in (b"objects", b"objects/info", b"objects/pack"):
-            os.mkdir(name, dir_fd=git)
-        with folder.open(b".git/objects/info") as at:
-            _write(at, b"alternates", f"{lent}\n".encode(), out)
-
-
-def _write(at: int, name: bytes, content: bytes, out: Path) -> None:
-    """Writes a file in place of whatever has its name, which may be a link or a folder."""
-    temporary = b"holdfast-" + new_id().encode()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, 0o666, dir_fd=at), "wb") as target:
-        target.write(content)
-    try:
-        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
-    except IsADirectoryError:
-        _put_out(at, name, out)
-        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
-
-
-def _put_out(at: int, name: bytes, out: Path) -> None:
-    """Moves what has that name into `out`, also a folder that its writer made read-only."""
-    target = os.fsencode(out / new_id())
-    try:
-        os.rename(name, target, src_dir_fd=at)
-    except PermissionError:
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-        try:
-            make_writable(inner)
-        finally:
-            os.close(inner)
-        os.rename(name, target, src_dir_fd=at)
-
-
-def settle(path: Path) -> None:
-    """Removes what a kill left beside the worktree at `path` while its `.git` was set."""
-    for leftover in _beside(path):
-        if os.path.lexists(leftover):
-            _remove(leftover)
-
-
-def _beside(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f".{path.name}.git-new"), path.with_name(f".{path.name}.git-old")
-
-
-def _index(vault: Vault, base: Path, own: OwnGit) -> bytes | None:
-    """Gives the index of the commit that is checked out; it keeps what is known of files that did not change.
-
-    `base` is the last one. Of it only what differs is changed, which git would take many times as long for.
-    """
-    commit = own.refs.get(own.head, "" if own.head.startswith("refs/") else own.head)
-    if not commit or not vault.has_commit(commit):
-        return None
-    tree = bytes.fromhex(vault.tree_of(commit))
-    before = statcache.read_index(base, vault.objects.hash)
-    said = before.tree() if before else None
-    if before is None or said is None:
-        base.unlink(missing_ok=True)
-        vault.git(["read-tree", tree.hex()], index=base)
-        return base.read_bytes()
-    content = before.turned(tree, trees.compare(vault.objects, said, tree))
-    temporary = base.with_name("index.new")
-    temporary.write_bytes(content)
-    temporary.replace(base)
-    return content
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _remove(path: Path) -> None:
-    if _is_folder(path):
-        remove_folder(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -76,11 +76,11 @@ class IndexEntry:
 
 
 class Index:
-    """A git index of version 2, as git wrote it; of another version it has no entries."""
+    """The content of a git index of version 2, as git wrote it; of another version it has no entries."""
 
-    def __init__(self, path: Path, digest: Callable[[bytes], hashlib._Hash]) -> None:
+    def __init__(self, content: bytes, digest: Callable[[bytes], hashlib._Hash]) -> None:
         self._digest = digest
-        self._raw = bytearray(path.read_bytes())
+        self._raw = bytearray(content)
         self._hash_size = digest(b"").digest_size
         self._fixed = _INDEX_FIELDS.size + self._hash_size + 2
 
@@ -143,8 +143,9 @@ class Index:
 
         It knows of the others what this one knows, and of those that change nothing: git looks at them when it has to.
         """
-        raw, places = bytes(self._raw), self._places
-        parts, kept, count = [], places[0], len(places) - 1
+        raw, places = memoryview(self._raw), self._places
+        parts: list[bytes | memoryview] = []
+        kept, count = places[0], len(places) - 1
         for path, _, new in sorted(changes, key=lambda change: change[0]):
             number = bisect_left(places, path, hi=len(places) - 1, key=self._name)
             at = places[number]
@@ -154,8 +155,11 @@ class Index:
             count += (new is not None) - there
         said = b"\0%d 0\n%s" % (count, tree)
         parts += [raw[kept : places[-1]], b"TREE", len(said).to_bytes(4), said]
-        content = b"".join([_INDEX_HEAD.pack(b"DIRC", 2, count), *parts])
-        return content + self._digest(content).digest()
+        parts.insert(0, _INDEX_HEAD.pack(b"DIRC", 2, count))
+        digest = self._digest(b"")
+        for part in parts:
+            digest.update(part)
+        return b"".join([*parts, digest.digest()])
 
 
 def _index_entry(path: bytes, entry: Entry) -> bytes:
@@ -168,7 +172,7 @@ def _index_entry(path: bytes, entry: Entry) -> bytes:
 def read_index(path: Path, digest: Callable[[bytes], hashlib._Hash]) -> Index | None:
     """Gives the index at `path`, None if there is none or it is damaged."""
     try:
-        index = Index(path, digest)
+        index = Index(path.read_bytes(), digest)
     except FileNotFoundError:
         return None
     return index if index.whole else None

@@ -37,6 +37,7 @@ CHECKPOINT_REFS = "refs/holdfast/checkpoints"
 OWN_REFS = "refs/holdfast/own"
 NEEDED_REFS = "refs/holdfast/needed"
 _NEAR = 12
+_COMMITS = 1000
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _CONTENT_COMPLAINT = re.compile(r"(error|warning) in (commit|tree|tag|blob) ")
 _HARMLESS = ("notice:", "dangling ", "unreachable ", "Checking ")
@@ -62,6 +63,7 @@ class Vault:
         self._pass_fds = (self._users.fileno(),)
         self.objects = Objects(path, object_format, self._pass_fds)
         self._refs = Refs(path, self.objects, self._pass_fds)
+        self._commits: dict[str, tuple[list[tuple[str, str]], str]] = {}
 
     # -- making and opening -------------------------------------------------------------------------------------------
 
@@ -311,6 +313,15 @@ class Vault:
         return self.objects.put("commit", ("\n".join(lines) + "\n\n" + body).encode("utf-8", "surrogateescape")).hex()
 
     def _commit(self, commit: str) -> tuple[list[tuple[str, str]], str]:
+        """Gives the fields and the message of a commit, from memory where it was seen before."""
+        found = self._commits.get(commit)
+        if found is None:
+            if len(self._commits) >= _COMMITS:
+                self._commits.clear()
+            found = self._commits[commit] = self._read_commit(commit)
+        return found
+
+    def _read_commit(self, commit: str) -> tuple[list[tuple[str, str]], str]:
         kind, content = self.objects.read(bytes.fromhex(commit))
         if kind != "commit":
             raise Corruption(f"{commit} is a {kind}, not a commit")

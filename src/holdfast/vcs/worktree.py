@@ -13,7 +13,7 @@ from typing import IO
 from holdfast.domain.own_git import OwnGit
 from holdfast.errors import Corruption, IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import checkout, own_git, trees
+from holdfast.vcs import checkout, own_git, own_git_writing, trees
 from holdfast.vcs.checkout import ensure_files
 from holdfast.vcs.checkpoint import Snapshot, Tracker
 from holdfast.vcs.folder import Folder
@@ -89,7 +89,7 @@ class Worktree:
             lock = locked(state / "lock", path, limits.lock_seconds)
             try:
                 ensure_files(vault, state, path, branch, commit, recreate_at)
-                own_git.settle(path)
+                own_git_writing.settle(path)
                 return cls(vault, path, state, lock, commit, watch, limits)
             except BaseException:
                 lock.close()
@@ -133,8 +133,9 @@ class Worktree:
         with disk_failures():
             found = found or own_git.read(self._folder, 2 * self.vault.objects.hash_size)
             readable = bool(found.head)
-            if not readable or replace(found, problem="") != wanted:
-                own_git.put(self.vault, self._folder, self._state, wanted, readable=readable)
+            same = readable and replace(found, problem="") == wanted
+            if not same or not own_git_writing.is_put(self.vault, self._folder, self._state, wanted):
+                own_git_writing.put(self.vault, self._folder, self._state, wanted, readable=readable)
             return wanted
 
     def dirty(self, commit: str) -> bool:
