@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,11 +97,9 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     making = path.with_name(f".{path.name}.making-{new_id()}")
     making.mkdir()
     settled = statcache.settled_before(state, making.stat().st_dev)
-    index = _read_index(vault, making / ".index", tree)
-    _share(state, path, making, index)
     # The agent's own: it may use or ruin it.
     own_git_writing.make(vault, making / ".git", path / ".git", fresh(branch, commit))
-    _check_out(vault, making, index)
+    _check_out(vault, state, path, making, tree)
     own_index.begin(state, making / ".git", tree)
     index = statcache.Index((state / "index").read_bytes(), vault.objects.hash)
     known = statcache.from_index(index, _later(state, making, settled))
@@ -114,19 +113,25 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     _write_note(state, Note(branch, commit, path.stat().st_ino, ready=True))
 
 
-def _read_index(vault: Vault, place: Path, tree: str) -> statcache.Index:
-    """Gives the index of a tree, of which no file is there yet."""
-    vault.git(["read-tree", tree], index=place)
-    index = statcache.Index(place.read_bytes(), vault.objects.hash)
-    place.unlink()
-    return index
-
-
-def _share(state: Path, path: Path, making: Path, index: statcache.Index) -> None:
-    """Makes the large files that another worktree has and can share; they are noted in the index."""
+def _check_out(vault: Vault, state: Path, path: Path, making: Path, tree: str) -> None:
+    """Writes the files of a tree, raw; the index is the agent's."""
+    place = making / ".git" / "index"
     caches = reflink.newest(state.parent, path)
     if not caches or not reflink.can_share(making):
+        vault.git(["read-tree", "--reset", "-u", tree], index=place, work_tree=making)
         return
+    vault.git(["read-tree", tree], index=place)
+    index = statcache.Index(place.read_bytes(), vault.objects.hash)
+    _share(caches, path, making, index)
+    index.save(place)
+    # git reads again what is as young as the index: it tells times by the second. It writes the index anew.
+    written = place.stat().st_mtime_ns
+    os.utime(place, ns=(written, written + _AHEAD_NANOSECONDS))
+    _write(vault, making, place)
+
+
+def _share(caches: Sequence[Path], path: Path, making: Path, index: statcache.Index) -> None:
+    """Makes the large files that another worktree has; they are noted in the index."""
     wanted = {entry.path: entry for entry in index.entries() if entry.mode in (FILE, EXECUTABLE)}
     neighbour = reflink.nearest(caches, path, wanted)
     there = reflink.clone_large(making, neighbour, wanted) if neighbour else {}
@@ -137,16 +142,6 @@ def _share(state: Path, path: Path, making: Path, index: statcache.Index) -> Non
 def _later(state: Path, making: Path, begun: int) -> int:
     """Nobody but git has written to the new folder, so all but its very last files have settled."""
     return max(begun, statcache.settled_before(state, making.stat().st_dev))
-
-
-def _check_out(vault: Vault, making: Path, index: statcache.Index) -> None:
-    """Writes the files that are not there yet, raw; the index is the agent's."""
-    place = making / ".git" / "index"
-    index.save(place)
-    # git reads again what is as young as the index: it tells times by the second. It writes the index anew.
-    written = place.stat().st_mtime_ns
-    os.utime(place, ns=(written, written + _AHEAD_NANOSECONDS))
-    _write(vault, making, place)
 
 
 def write_files(vault: Vault, folder: Path, commit: str) -> None:

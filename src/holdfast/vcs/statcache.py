@@ -13,10 +13,10 @@ import re
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from holdfast.clock import new_id
 from holdfast.vcs.trees import Change, Entry
@@ -64,9 +64,11 @@ def settled_before(folder: Path, worktree_device: int) -> int:
     return status.st_mtime_ns - margin
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One line of a git index: where it is in the file, and what it says (the mode as in a tree)."""
+class IndexEntry(NamedTuple):
+    """One line of a git index: where it is in the file, and what it says (the mode as in a tree).
+
+    A tuple, because there may be 100,000 of them.
+    """
 
     at: int
     path: bytes
@@ -103,13 +105,15 @@ class Index:
 
     def entries(self) -> Iterator[IndexEntry]:
         """Gives what the index has, in its order."""
-        for at in self._places[:-1]:
-            c_seconds, c_nanoseconds, m_seconds, m_nanoseconds, _, inode, mode, _, _, size = _INDEX_FIELDS.unpack_from(
-                self._raw, at
+        raw, places, name = bytes(self._raw), self._places, self._fixed
+        fields = struct.Struct(f"{_INDEX_FIELDS.format}{self._hash_size}s")
+        for at, end in pairwise(places):
+            c_seconds, c_nanoseconds, m_seconds, m_nanoseconds, _, inode, mode, _, _, size, oid = fields.unpack_from(
+                raw, at
             )
-            oid = bytes(self._raw[at + _INDEX_FIELDS.size : at + self._fixed - 2])
             changed, modified = c_seconds * 10**9 + c_nanoseconds, m_seconds * 10**9 + m_nanoseconds
-            yield IndexEntry(at, self._name(at), mode, oid, (size, modified, changed, inode))
+            path = raw[at + name : end].rstrip(b"\0")
+            yield IndexEntry(at, path, mode, oid, (size, modified, changed, inode))
 
     def note(self, at: int, status: os.stat_result) -> None:
         """Notes that the file of the entry at `at` is there, with that status; written by `save`."""
