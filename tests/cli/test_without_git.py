@@ -128,7 +128,11 @@ def test_what_was_changed_by_hand_is_not_overwritten_and_a_kill_is_made_good(pla
     assert killed.code == -signal.SIGKILL
     assert plain("plan", "merge", "P1", "--yes").code == 0
     assert (plain.repository / "link").is_symlink()
-    assert plain("plan", "merge", "P1", "--back", "--yes").code == 0
+    killed = plain("plan", "merge", "P1", "--back", "--yes", HOLDFAST_FAILPOINT="engine.handover.written")
+    assert killed.code == -signal.SIGKILL
+    assert plain("undo", "--yes").out.startswith("undone: O2, merge_back plan P1 files 5")
+    assert (plain.repository / "link").is_symlink()
+    assert plain("undo", "--yes").out.startswith("undone: O1, merge plan P1 files 5")
     assert (plain.repository / "a.txt").read_text() == "1\n"
     assert (plain.repository / "old/c.txt").exists()
 

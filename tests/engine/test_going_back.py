@@ -514,6 +514,25 @@ def killed(bench: Bench, point: str, *words: str) -> None:
     assert done.returncode == -9, (done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.parametrize("point", ["engine.handover.written", pytest.param("engine.handover.begun", marks=CAMPAIGN)])
+def test_a_merge_that_is_killed_is_carried_through_and_so_is_its_undo(bench: Bench, point: str) -> None:
+    view = bench.run(ONE)
+    head = bench.vault().head(view.plan.branch)
+    killed(bench, point, "plan", "merge", "P1")
+    assert undo.undo(bench.house).told == f"plan P1 branch {view.plan.branch}"
+    assert git(bench.repository, "branch", "--list", "holdfast*") == ""
+    killed(bench, point, "redo", "--yes")
+    with bench.working():
+        pass  # a worker that starts carries it through
+    assert git(bench.repository, "rev-parse", view.plan.branch).strip() == head
+    killed(bench, point, "undo", "--yes")
+    assert [deed.kind for deed in undo.deeds(bench.house)] == ["redo", "undo", "merge"]
+    undo.redo(bench.house)
+    assert git(bench.repository, "rev-parse", view.plan.branch).strip() == head
+    assert [deed.kind for deed in undo.deeds(bench.house)] == ["redo", "undo", "redo", "undo", "merge"]
+    sound(bench)
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_rewind_that_is_killed_anywhere_is_carried_through(bench: Bench, point: str) -> None:
     view = bench.run(THREE)

@@ -23,15 +23,12 @@ from holdfast.engine import confine, editing, restoring
 from holdfast.engine.agent_choice import agent_of, default_policy
 from holdfast.engine.driving import start_driver
 from holdfast.engine.ending import cancel_open
+from holdfast.engine.handover import MERGE, Handover, hand_over
 from holdfast.engine.inquiries import answers_used, keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
-from holdfast.failpoints import failpoint
-from holdfast.store import Connection, Metric, Page, approvals, iterations, metrics, operations, plans, steps
+from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps
 from holdfast.store import projects as project_rows
 from holdfast.vcs import Diff, branch_at, check_branch
-
-# The key of an intent under which it stands what a merge wrote or took back: a branch, or files of a folder.
-MERGE = "merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,35 +380,17 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
         raise IllegalState(f"P{plan.number} has not run yet: it has no branch", hint="holdfast plan execute")
     name = branch or plan.branch
     check_branch(name)
-    there = branch_at(Path(project.path), name)
-    commit = house.workspaces.vault(project).export_branch(Path(project.path), plan.branch, name)
-    with house.database.transaction() as connection:
-        plans.tell(connection, plan, "merged", house.actor, {"branch": name})
-        if there is None:
-            merged = {"back": False, "commit": commit, "branch": name}
-            _record_merge(connection, house.actor, plan, merged, "merge", "", {"branch": name})
-    return name
-
-
-def merge_again(
-    house: House, plan: Plan, project: Project, merged: Mapping[str, object], undoing: tuple[str, str]
-) -> None:
-    """Takes back the branch that a merge wrote into the user's repository, or writes one again that was taken back.
-
-    `undoing` are the kind and the name of the deed that it takes back.
-    """
-    refuse_foreign(house, project)
+    restoring.finish_open(house, plan_id)
     vault, repository = house.workspaces.vault(project), Path(project.path)
-    name, commit, back = str(merged["branch"]), str(merged["commit"]), not merged["back"]
-    if back:
-        vault.take_back_branch(repository, name, commit)
-    else:
+    commit = vault.head(plan.branch)
+    if commit is None or branch_at(repository, name) is not None:
+        # There already, which is no deed that could be undone; or there is nothing to write, or another's in its place.
         vault.export_branch(repository, plan.branch, name)
-    failpoint("app.merge.branch_set")
-    with house.database.transaction() as connection:
-        plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, {"branch": name})
-        now = {"back": back, "commit": commit, "branch": name}
-        _record_merge(connection, house.actor, plan, now, undoing[0], undoing[1], {"branch": name})
+        with house.database.transaction() as connection:
+            plans.tell(connection, plan, "merged", house.actor, {"branch": name})
+        return name
+    hand_over(house, plan, Handover(False, commit, branch=name), kind=MERGE)
+    return name
 
 
 def merge_files(
@@ -431,37 +410,20 @@ def merge_files(
     if project.git or head is None:
         told = "is of a git repository" if project.git else "has not run yet"
         raise IllegalState(f"P{plan.number} {told}: there are no files to write", hint="holdfast plan merge")
-    now = clock.now()
+    wanted = _files_to_write(house, plan, project, head, back)
+    if dry_run:
+        return wanted
+    # What was cut off may have been this very merge.
+    restoring.finish_open(house, plan_id)
+    left = _files_to_write(house, plan, project, head, back) if wanted else ()
+    if left:
+        kind, undoes = undoing or ("merge_back" if back else MERGE, "")
+        hand_over(house, plan, Handover(back, head, files=len(left), undoes=undoes), kind=kind)
+    return wanted
+
+
+def _files_to_write(house: House, plan: Plan, project: Project, head: str, back: bool) -> tuple[str, ...]:
     with house.workspaces.folder(project) as folder:
         if back:
-            changed = folder.take_back(plan.id, plan.base_commit, now, dry_run=dry_run)
-        else:
-            changed = folder.merge(plan.id, plan.base_commit, head, now, dry_run=dry_run)
-    failpoint("app.merge.written")
-    if not dry_run:
-        with house.database.transaction() as connection:
-            told = {"files": len(changed), "folder": project.path, "commit": head}
-            plans.tell(connection, plan, "taken_back" if back else "merged", house.actor, told)
-            if changed:
-                kind, undoes = undoing or ("merge_back" if back else "merge", "")
-                _record_merge(
-                    connection, house.actor, plan, {"back": back, "commit": head}, kind, undoes, {"files": len(changed)}
-                )
-    return changed
-
-
-def _record_merge(
-    connection: Connection,
-    actor: str,
-    plan: Plan,
-    merged: Mapping[str, object],
-    kind: str,
-    undoes: str,
-    told: Mapping[str, object],
-) -> None:
-    begun = operations.begin(
-        connection, id=clock.new_id(), kind=kind, actor=actor, intent={MERGE: merged}, plan_id=plan.id
-    )
-    operations.finish(
-        connection, begun.id, outcome={"plan": f"P{plan.number}", **told, **({"undoes": undoes} if undoes else {})}
-    )
+            return folder.take_back(plan.id, plan.base_commit, clock.now(), dry_run=True)
+        return folder.merge(plan.id, plan.base_commit, head, clock.now(), dry_run=True)

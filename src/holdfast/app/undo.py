@@ -7,20 +7,18 @@ first. Nothing remembers what is in effect: it follows from who took back what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast
 
 from holdfast import clock
 from holdfast.app import planning, trash
 from holdfast.app import plans as plan_verbs
 from holdfast.app.forks import FORK
-from holdfast.app.plans import MERGE
 from holdfast.app.trash import Moving, moving_of
 from holdfast.app.wire import House
 from holdfast.domain.restore import Preserve, Restoration, turned_round
 from holdfast.engine import restoring
+from holdfast.engine.handover import Handover, hand_over, handover_of
 from holdfast.engine.restoring import Intent, intent_of
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import Connection, Operation, OperationStatus, checkpoints, iterations, operations, plans, projects
@@ -67,7 +65,7 @@ def _deeds(connection: Connection, plan_id: str | None) -> tuple[Deed, ...]:
 
 
 def _is_deed(done: Operation) -> bool:
-    return RESTORATION in done.intent or MERGE in done.intent or _trashing(done) is not None
+    return RESTORATION in done.intent or handover_of(done) is not None or _trashing(done) is not None
 
 
 def _trashing(done: Operation) -> Moving | None:
@@ -125,7 +123,8 @@ def redo(house: House, *, plan_id: str | None = None) -> Deed:
 
 
 def chosen(house: House, name: str = "", *, plan_id: str | None = None) -> Deed:
-    """Gives the deed that `undo` would take back."""
+    """Gives the deed that `undo` would take back; what was cut off is carried through first, and is a deed then."""
+    _carry_through(house, plan_id)
     found = deeds(house, plan_id=plan_id)
     if not name:
         last = next((each for each in found if each.in_effect and not takes_back(each, found)), None)
@@ -141,12 +140,18 @@ def chosen(house: House, name: str = "", *, plan_id: str | None = None) -> Deed:
 
 
 def undone(house: House, *, plan_id: str | None = None) -> Deed:
-    """Gives the undo that `redo` would take back."""
+    """Gives the undo that `redo` would take back, as `chosen` does."""
+    _carry_through(house, plan_id)
     found = deeds(house, plan_id=plan_id)
     last = next((each for each in found if each.in_effect and takes_back(each, found)), None)
     if last is None:
         raise IllegalState("there is nothing to redo", hint="look: holdfast operations")
     return last
+
+
+def _carry_through(house: House, plan_id: str | None) -> None:
+    for operation in restoring.cut_off(house, plan_id):
+        restoring.finish(house, operation.id)
 
 
 def _take_back(house: House, deed: Deed) -> Deed:
@@ -155,30 +160,29 @@ def _take_back(house: House, deed: Deed) -> Deed:
         return deeds(house, plan_id=deed.plan_id)[0]
     with house.database.read() as connection:
         done = operations.find(connection, deed.name)
-    trashing = _trashing(done)
+    trashing, handed = _trashing(done), handover_of(done)
     if trashing is not None:
         _move(house, trashing, done, deed)
-    elif MERGE in done.intent:
-        _merge(house, done, deed)
+    elif handed is not None:
+        _hand_back(house, handed, done, deed)
     else:
         restoring.finish(house, _begin(house, deed).id)
     return deeds(house, plan_id=deed.plan_id)[0]
 
 
-def _merge(house: House, done: Operation, deed: Deed) -> None:
+def _hand_back(house: House, handed: Handover, done: Operation, deed: Deed) -> None:
     """Takes back what a merge wrote, a branch or files, or writes again what was taken back."""
-    merged = cast("Mapping[str, object]", done.intent[MERGE])
     with house.database.read() as connection:
         plan = plans.get(connection, deed.plan_id)
         project = projects.get(connection, plan.project_id)
     kind = REDO if done.kind == UNDO else UNDO
-    branch = merged.get("branch")
-    if (merged["back"] or not branch) and house.workspaces.vault(project).head(plan.branch) != merged["commit"]:
+    plan_verbs.refuse_foreign(house, project)
+    if (handed.back or not handed.branch) and house.workspaces.vault(project).head(plan.branch) != handed.commit:
         raise _gone_on(plan.branch)
-    if branch:
-        plan_verbs.merge_again(house, plan, project, merged, (kind, deed.name))
+    if handed.branch:
+        hand_over(house, plan, replace(handed, back=not handed.back, undoes=deed.name), kind=kind)
         return
-    changed = plan_verbs.merge_files(house, plan.id, back=not merged["back"], undoing=(kind, deed.name))
+    changed = plan_verbs.merge_files(house, plan.id, back=not handed.back, undoing=(kind, deed.name))
     if not changed:
         raise IllegalState(f"the files of {project.path} are so already", code="changed_meanwhile")
 

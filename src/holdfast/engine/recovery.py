@@ -15,23 +15,20 @@ from holdfast.engine.requests import withdraw_orphans
 from holdfast.engine.runtime import LOG, Runtime
 from holdfast.errors import UserError
 from holdfast.failpoints import failpoint
-from holdfast.store import locks, operations, plans, steps, tasks, workers
+from holdfast.store import locks, plans, steps, tasks, workers
 
 
 def recover(runtime: Runtime) -> None:
     """Does both, and ends what was begun and left; safe to do at any time and any number of times."""
-    finish_restorations(runtime)
+    finish_cut_off(runtime)
     take_over(runtime)
     reconcile(runtime)
     withdraw_orphans(runtime)
 
 
-def finish_restorations(runtime: Runtime) -> None:
-    """Carries through what was cut off when somebody went back; one that is under way elsewhere is left to them."""
-    with runtime.database.read() as connection:
-        found = [each for each in operations.open_ones(connection) if operations.RESTORATION in each.intent]
-        own = [each for each in found if plans.home(connection, each.plan_id or "") == runtime.places.home]
-    for operation in own:
+def finish_cut_off(runtime: Runtime) -> None:
+    """Carries through what was cut off when somebody went back or handed a result over; what is under way is left."""
+    for operation in restoring.cut_off(runtime):
         try:
             restoring.finish(runtime, operation.id)
         except UserError as error:

@@ -24,7 +24,7 @@ from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import BranchMove, FilesMove, Preserve, Restoration
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING
-from holdfast.engine import inquiries
+from holdfast.engine import handover, inquiries
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
 from holdfast.engine.parts import Parts
 from holdfast.engine.workspace import AUTHOR, Place, make_checkpoint
@@ -150,12 +150,18 @@ def refuse_restoring(connection: Connection, plan: Plan) -> None:
 # -- carrying it out ---------------------------------------------------------------------------------------------------
 
 
-def finish_open(parts: Parts, plan_id: str) -> None:
-    """Carries through what was cut off when somebody went back with a plan, if anything was."""
+def cut_off(parts: Parts, plan_id: str | None = None) -> tuple[Operation, ...]:
+    """Gives what was begun and has not ended with a plan, or in this data folder: going back, and handing over."""
     with parts.database.read() as connection:
-        cut_off = operations.restoring(connection, plan_id)
-    if cut_off is not None:
-        finish(parts, cut_off.id)
+        begun = operations.open_ones(connection, plan_id=plan_id)
+        found = [each for each in begun if operations.RESTORATION in each.intent or handover.handover_of(each)]
+        return tuple(each for each in found if plans.home(connection, each.plan_id or "") == parts.places.home)
+
+
+def finish_open(parts: Parts, plan_id: str) -> None:
+    """Carries through what was cut off when somebody went back with a plan or handed its result over."""
+    for operation in cut_off(parts, plan_id):
+        finish(parts, operation.id)
 
 
 def finish(parts: Parts, operation_id: str) -> Operation:
@@ -167,6 +173,9 @@ def finish(parts: Parts, operation_id: str) -> Operation:
     with parts.database.read() as connection:
         operation = operations.get(connection, operation_id)
         plan = plans.get(connection, operation.plan_id or "")
+    if handover.handover_of(operation) is not None:
+        return handover.finish(parts, operation_id)
+    with parts.database.read() as connection:
         project = projects.get(connection, plan.project_id)
     move = Move(parts, operation, intent_of(operation), plan, project)
     with move.worktrees() as worktrees:

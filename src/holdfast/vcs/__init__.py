@@ -26,7 +26,7 @@ from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot
 from holdfast.vcs.refs import RefMoved
 from holdfast.vcs.repository import RepositoryState, branch_at, has_repository, inspect, published, resolve
 from holdfast.vcs.vault import MergeResult, Vault, check_branch, own_prefix
-from holdfast.vcs.worktree import Limits, Worktree
+from holdfast.vcs.worktree import Limits, Worktree, locked
 
 __all__ = [
     "Change",
@@ -55,6 +55,7 @@ __all__ = [
     "files_at",
     "has_repository",
     "inspect",
+    "locked",
     "measure",
     "mentions",
     "new_commits",

@@ -144,15 +144,16 @@ class Vault:
         """Keeps a commit of the vault for a plan that begins at it; durable on return."""
         self.keep(f"{BASE_REFS}/{commit}", commit)
 
-    def export_branch(self, repository: Path, branch: str, name: str = "") -> str:
+    def export_branch(self, repository: Path, branch: str, name: str = "", *, commit: str = "") -> str:
         """Writes the vault's `branch` as branch `name` (default: the same) of the user's repository; gives its commit.
 
-        Nothing happens if it is there already; raises `IllegalState` if a branch of that name is anywhere else.
+        With `commit` it is written as it was at that commit of it. Nothing happens if it is there already; raises
+        `IllegalState` if a branch of that name is anywhere else.
         """
-        commit = self.head(branch)
-        if commit is None:
+        head = self.head(branch)
+        if head is None:
             raise NotFound(f"there is no branch {branch}", hint="look at `holdfast plan show` for the plan's branch")
-        return self._export(repository, _branch_ref(branch), commit, name or branch)
+        return self._export(repository, _branch_ref(branch), commit or head, name or branch)
 
     def export_commit(self, repository: Path, ref: str, name: str) -> str:
         """Writes the commit that the vault's `ref` keeps as branch `name` of the user's repository; gives the commit.
