@@ -103,7 +103,7 @@ def test_a_fork_is_taken_back_unless_it_ran(bench: Bench) -> None:
     assert caught.value.hint == "to be rid of it: holdfast plan delete P2"
 
 
-def test_a_retry_and_a_continuation_are_taken_back_and_put_again(bench: Bench) -> None:
+def test_a_retry_a_task_left_out_and_a_continuation_are_taken_back_and_put_again(bench: Bench) -> None:
     house, failed = bench.house, bench.run(PLAN)
     one, two = failed.tasks
     assert two.status is TaskStatus.FAILED
@@ -113,10 +113,14 @@ def test_a_retry_and_a_continuation_are_taken_back_and_put_again(bench: Bench) -
     undo.redo(house)
     assert tasks.show(house, two.id).task.status is TaskStatus.PENDING
     tasks.skip(house, two.id)
+    undo.undo(house)
+    assert tasks.show(house, two.id).task.status is TaskStatus.PENDING
+    undo.redo(house)
     ended = bench.again(failed.plan.id)
     assert (ended.plan.status, ended.plan.stage) == (PlanStatus.COMPLETED, PlanStage.COMPLETED)
-    with pytest.raises(IllegalState, match="moved on"):
+    with pytest.raises(IllegalState, match="of T2 is completed by now") as caught:
         undo.undo(house)
+    assert caught.value.hint == "open it again: holdfast task continue T2"
     continuations.continue_task(house, one.id, Mode.WITH_CONTEXT)
     opened = plans.show(house, ended.plan.id)
     assert (opened.plan.status, opened.plan.stage) == (PlanStatus.PAUSED, PlanStage.IMPLEMENTING)

@@ -39,6 +39,7 @@ from holdfast.vcs import Change, Diff, DiffLimits, Vault, diff, measure
 ANSWER_LOOK_SECONDS = 0.1
 _CAN_BE_LEFT_OUT = frozenset(source for source, targets in TASK.items() if TaskStatus.SKIPPED in targets)
 RETRY = "retry"
+SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +102,26 @@ def retry(house: House, task_id: str) -> Task:
     Its plan goes on at `resume`, and `undo` takes it back. Raises `IllegalState` for any other task: what is completed
     is gone back to.
     """
-    with house.database.transaction() as connection:
-        plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
-        before = standing(connection, task_id)
-        changed = _reopen(house, connection, plan, task_id, TaskStatus.PENDING)
-        record(connection, before, kind=RETRY, actor=house.actor, told={"task": changed.key})
-    return changed
+    return _changed(house, task_id, TaskStatus.PENDING, RETRY)
 
 
 def skip(house: House, task_id: str) -> Task:
-    """Leaves a task out that has failed, was stopped or has not begun; what depends on it may run."""
+    """Leaves a task out that has failed, was stopped or has not begun; what depends on it may run.
+
+    `undo` takes it back while its phase is not over.
+    """
+    return _changed(house, task_id, TaskStatus.SKIPPED, SKIP)
+
+
+def _changed(house: House, task_id: str, target: TaskStatus, kind: str) -> Task:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, tasks.get(connection, task_id).plan_id)
-        return _reopen(house, connection, plan, task_id, TaskStatus.SKIPPED)
+        task = tasks.get(connection, task_id)
+        _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)
+        before = standing(connection, task_id)
+        changed = reopen(house, connection, plan, task_id, target)
+        record(connection, before, kind=kind, actor=house.actor, told={"task": changed.key})
+    return changed
 
 
 def may_skip(house: House, task_id: str) -> None:
@@ -124,18 +132,14 @@ def may_skip(house: House, task_id: str) -> None:
         _refuse_reopening(plan, phase, task, TaskStatus.SKIPPED)
 
 
-def _reopen(house: House, connection: Connection, plan: Plan, task_id: str, target: TaskStatus) -> Task:
-    task = tasks.get(connection, task_id)
-    _refuse_reopening(plan, plans.phase(connection, task.phase_id), task, target)
-    return reopen(house, connection, plan, task_id, target)
-
-
 def _refuse_reopening(plan: Plan, phase: Phase, task: Task, target: TaskStatus) -> None:
     """Raises `IllegalState` for a task whose plan, phase or own state has no place for `target` any more."""
     name, of = f"T{task.number}", f"P{plan.number}"
     look = f"look: holdfast status {of}"
     if plan.status in (PlanStatus.COMPLETED, PlanStatus.CANCELLED):
         again = f"run it again from there: holdfast plan execute {of} --from task --task {name}"
+        if task.status is TaskStatus.SKIPPED:
+            again = f"open it again: holdfast task continue {name}"
         cloned = f"make another one of it: holdfast plan clone {of}"
         hint = again if plan.status is PlanStatus.COMPLETED else cloned
         raise IllegalState(f"{of} is {plan.status}: none of its tasks is to be done any more", hint=hint)

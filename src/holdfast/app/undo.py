@@ -17,11 +17,22 @@ from holdfast.app.forks import FORK
 from holdfast.app.trash import Moving, moving_of
 from holdfast.app.wire import House
 from holdfast.domain.restore import Preserve, Restoration, turned_round
+from holdfast.domain.transitions import TASK_DONE, PhaseStatus, TaskStatus
 from holdfast.engine import restoring
 from holdfast.engine.handover import Handover, hand_over, handover_of
 from holdfast.engine.restoring import Intent, intent_of
 from holdfast.errors import IllegalState, NotFound
-from holdfast.store import Connection, Operation, OperationStatus, checkpoints, iterations, operations, plans, projects
+from holdfast.store import (
+    Connection,
+    Operation,
+    OperationStatus,
+    checkpoints,
+    iterations,
+    operations,
+    plans,
+    projects,
+    tasks,
+)
 from holdfast.store.iterations import Iteration
 from holdfast.store.operations import RESTORATION
 
@@ -209,6 +220,7 @@ def _begin(house: House, deed: Deed) -> Operation:
         intent = intent_of(done)
         back = turned_round(intent.restoration, clock.new_id)
         _refuse_moved_on(house, connection, back, plan.project_id)
+        _refuse_over(connection, back)
         _refuse_forgotten(house, connection, back, plan.project_id)
         kind = REDO if done.kind == UNDO else UNDO
         told = {"undoes": deed.name}
@@ -227,6 +239,22 @@ def _refuse_moved_on(house: House, connection: Connection, back: Restoration, pr
     for move in back.branches:
         if vault.head(move.branch) != move.before:
             raise _gone_on(move.branch)
+
+
+def _refuse_over(connection: Connection, back: Restoration) -> None:
+    """Raises `IllegalState` if a task that was left out would be open in a phase that is over by now."""
+    opened = {each.phase_id for each in back.phases}
+    for move in back.tasks:
+        if move.before.status is not TaskStatus.SKIPPED or move.after.status in TASK_DONE:
+            continue
+        task = tasks.get(connection, move.task_id)
+        phase = plans.phase(connection, task.phase_id)
+        if phase.id not in opened and phase.status in (PhaseStatus.COMPLETED, PhaseStatus.SKIPPED):
+            raise IllegalState(
+                f"the phase '{phase.title}' of T{task.number} is {phase.status} by now",
+                hint=f"open it again: holdfast task continue T{task.number}",
+                code="changed_meanwhile",
+            )
 
 
 def _gone_on(branch: str) -> IllegalState:
