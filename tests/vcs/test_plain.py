@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.vcs.places import TIME, walk, write
+from tests.vcs.places import TIME, sh, walk, write
 
+from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState, NotFound, UserError
-from holdfast.vcs import PlainFolder, PlainLimits, Vault, survey, trees
+from holdfast.vcs import PlainFolder, PlainLimits, Vault, Worktree, survey, trees
 from holdfast.vcs.plain import not_in_snapshot
 from holdfast.vcs.trees import EXECUTABLE, FILE, SYMLINK
+from holdfast.vcs.vault import AUTHOR
 
 FILES = {"a.txt": "1", "old/b": "b", "old/c": "c", ".gitignore": "*.log\n", "big.log": "ignored"}
 
@@ -73,7 +75,7 @@ def test_nothing_is_written_into_the_folder_by_looking(plain: PlainFolder) -> No
 def test_a_result_goes_in_and_comes_back(plain: PlainFolder) -> None:
     (plain.path / "a.txt").chmod(0o600)
     before, base = walk(plain.path), plain.commit(TIME)
-    head = made(plain, base, RESULT)
+    head = made(plain, base, {**RESULT, "a.txt": (0o100640, "2")})
     changed = plain.merge("plan", base, head, TIME, dry_run=True)
     assert changed == ("a.txt", "link", "new/n", "old/b", "old/c")
     assert walk(plain.path) == before
@@ -82,14 +84,46 @@ def test_a_result_goes_in_and_comes_back(plain: PlainFolder) -> None:
     after = walk(plain.path)
     assert set(after) == {b".gitignore", b"a.txt", b"big.log", b"link", b"new/n"}
     assert after[b"new/n"] == ("x", b"n")
-    assert (plain.path / "a.txt").stat().st_mode & 0o777 == 0o600
+    assert modes(plain.path)["a.txt"] == 0o640
     assert plain.take_back("plan", base, TIME) == changed
     assert walk(plain.path) == before
+    assert modes(plain.path)["a.txt"] == 0o600
     with pytest.raises(IllegalState, match="nothing of it"):
         plain.take_back("plan", base, TIME)
     plain.merge("plan", base, head, TIME)
     assert walk(plain.path) == after
     assert vault_of(plain).fsck() == []
+
+
+def modes(folder: Path) -> dict[str, int]:
+    files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts]
+    return {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in files}
+
+
+def test_all_permission_bits_go_the_whole_way(plain: PlainFolder, tmp_path: Path) -> None:
+    (plain.path / "a.txt").chmod(0o600)
+    (plain.path / "old/b").chmod(0o775)
+    base, vault = plain.commit(TIME), vault_of(plain)
+    vault.create_branch("w", base)
+    with Worktree.ensure(vault, tmp_path / "work", "w", base) as worktree:
+        begun = modes(worktree.path)
+        assert (begun["a.txt"], begun["old/b"]) == (0o600, 0o775)
+        (worktree.path / "old/c").chmod(0o440)
+        (worktree.path / "a.txt").write_text("1\n2\n")
+        theirs = vault.write_commit(worktree.snapshot().tree, [base], "theirs", time=TIME)
+        ours = made(plain, base, {"old/b": (0o100751, "b"), "new": (0o100604, "n")})
+        both = vault.merge(ours, theirs, "both", AUTHOR, TIME).commit
+        assert both is not None
+        worktree.set_tree(vault.tree_of(both))
+        wanted = {"a.txt": 0o600, "old/b": 0o751, "old/c": 0o440, "new": 0o604}
+        assert modes(worktree.path) == {**wanted, ".gitignore": begun[".gitignore"]}
+        worktree.set_own_git(fresh("w", both))
+        assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""
+        worktree.set_tree(vault.tree_of(base))
+        assert modes(worktree.path) == begun
+    assert plain.merge("plan", base, both, TIME) == ("a.txt", "new", "old/b", "old/c")
+    assert {name: mode for name, mode in modes(plain.path).items() if name in wanted} == wanted
+    assert vault.fsck() == []
 
 
 def test_a_plan_that_goes_on_is_merged_again_and_taken_back_whole(plain: PlainFolder) -> None:

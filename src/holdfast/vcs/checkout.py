@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from holdfast.clock import new_id
 from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
-from holdfast.vcs import own_git_writing, own_index, reflink, statcache
+from holdfast.vcs import own_git_writing, own_index, reflink, statcache, trees
 from holdfast.vcs.folder import gone, remove_folder
 from holdfast.vcs.objects import sync_filesystem
+from holdfast.vcs.reading import PERMISSIONS
 from holdfast.vcs.trees import EXECUTABLE, FILE
 from holdfast.vcs.vault import Vault
 
@@ -100,6 +102,8 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     # The agent's own: it may use or ruin it.
     own_git_writing.make(vault, making / ".git", path / ".git", fresh(branch, commit))
     _check_out(vault, state, path, making, tree)
+    if vault.exact:
+        _set_modes(vault, making, tree)
     own_index.begin(state, making / ".git", tree)
     index = statcache.Index((state / "index").read_bytes(), vault.objects.hash)
     known = statcache.from_index(index, _later(state, making, settled))
@@ -111,6 +115,15 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     making.rename(path)
     failpoint("vcs.worktree.renamed")
     _write_note(state, Note(branch, commit, path.stat().st_ino, ready=True))
+
+
+def _set_modes(vault: Vault, making: Path, tree: str) -> None:
+    """Gives the files that git has written the permission bits that it does not know."""
+    for path, _, entry in trees.compare(vault.objects, None, bytes.fromhex(tree)):
+        if entry is not None and stat.S_ISREG(entry[0]):
+            place = os.path.join(os.fsencode(making), path)
+            if stat.S_IMODE(os.lstat(place).st_mode) != entry[0] & PERMISSIONS:
+                os.chmod(place, entry[0] & PERMISSIONS)
 
 
 def _check_out(vault: Vault, state: Path, path: Path, making: Path, tree: str) -> None:

@@ -24,9 +24,7 @@ from holdfast.vcs.scan import remove_temporary
 from holdfast.vcs.statcache import Known
 from holdfast.vcs.trees import SYMLINK, Change, Entry
 
-_FILE = 0o100000
 _CHUNK = 1 << 20
-_PERMISSIONS = 0o777
 
 
 class Blobs(Protocol):
@@ -122,7 +120,7 @@ class IgnoredFiles:
         cache: Path,
     ) -> None:
         self._folder, self._rules, self._is_tracked, self._blobs = folder, rules, is_tracked, blobs
-        self._reader = Reader(_Contents(blobs), max_file_bytes)
+        self._reader = Reader(_Contents(blobs), max_file_bytes, exact=True)
         self._reader.begin()
         self._cache = cache
         self._known = statcache.load(cache)
@@ -206,17 +204,16 @@ class IgnoredFiles:
         return None
 
     def _entry(self, folder: int, name: bytes, path: bytes, status: os.stat_result) -> Entry | None:
-        mode = _FILE | status.st_mode & _PERMISSIONS
         known = self._known.get(path)
         if known and stat.S_ISREG(status.st_mode) and known[0] == signature(status) and self._has(known[1]):
             self._seen[path] = known
-            return mode, known[1]
+            return self._reader.mode(status), known[1]
         found = self._reader.entry(folder, name, path, status, None)
         if found is None or found[0] == SYMLINK:
             return found
         if path not in self._reader.busy and statcache.is_settled(status, self._settled):
             self._seen[path] = (signature(status), found[1])
-        return mode, found[1]
+        return found
 
     def _has(self, oid: bytes) -> bool:
         return self._blobs is None or self._blobs.has(oid)

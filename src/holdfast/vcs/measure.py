@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 
 from holdfast.vcs import trees
@@ -24,7 +25,7 @@ def measure(vault: Vault, before: str, after: str) -> Change:
     files, blobs = 0, list[bytes]()
     for _, _, entry in trees.compare(vault.objects, *roots):
         files += 1
-        if entry is not None and entry[0] in (trees.FILE, trees.EXECUTABLE):
+        if entry is not None and stat.S_ISREG(entry[0]):
             blobs.append(entry[1])
     if not blobs:
         return Change(files, 0)

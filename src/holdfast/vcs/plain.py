@@ -139,7 +139,7 @@ class PlainFolder:
                 self._folder,
                 objects,
                 self._rules,
-                Reader(objects, self._limits.max_file_bytes),
+                Reader(objects, self._limits.max_file_bytes, exact=self._vault.exact),
                 root=objects.put_tree({}),  # nothing is tracked: a new rule leaves out what was in before
                 cache=self._state / "files",
                 watch=False,
@@ -243,7 +243,7 @@ class PlainFolder:
                 if stat.S_ISDIR(status.st_mode):
                     inner = _files_below(os.fsencode(self.path) + b"/", path)
                     return None if all(each in judged for each in inner) else _UNKNOWN
-                reader = Reader(self._vault.objects, self._limits.max_file_bytes)
+                reader = Reader(self._vault.objects, self._limits.max_file_bytes, exact=self._vault.exact)
                 reader.begin()
                 found = reader.entry(descriptor, name, path, status, None)
                 return found if found and not reader.busy else _UNKNOWN
@@ -260,7 +260,8 @@ class PlainFolder:
         with disk_failures():
             self._vault.objects.flush()
             raced = _Raced(self, {path: there for path, there, _ in changes})
-            restore = Restore(self._folder, self._vault.objects, self._rules, self._state / "aside", raced)
+            objects, aside = self._vault.objects, self._state / "aside"
+            restore = Restore(self._folder, objects, self._rules, aside, raced, exact=self._vault.exact)
             restore.apply(changes, spare_ignored=False)
             failpoint("vcs.folder.written")
             paths = {path for path, _, _ in changes}

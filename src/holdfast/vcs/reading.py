@@ -9,8 +9,9 @@ from typing import BinaryIO, Protocol
 
 from holdfast.vcs.folder import has_writer, open_file, signature
 from holdfast.vcs.objects import LARGE_BYTES
-from holdfast.vcs.trees import EXECUTABLE, FILE, FOLDER, GITLINK, SYMLINK, Entry
+from holdfast.vcs.trees import FOLDER, GITLINK, SYMLINK, Entry, git_mode
 
+PERMISSIONS = 0o777
 _TRIES = 5
 _PATIENCE = 50
 """Pauses of one snapshot for files that are being written."""
@@ -38,12 +39,13 @@ class Reader:
 
     `skipped` has the paths that the last look found too large or not readable: their old entry stays. `busy` has those
     of the present snapshot that somebody was writing to at every try: what was read of them is kept, but may be torn.
-    `bytes_read` counts the content that is new in the present snapshot.
+    `bytes_read` counts the content that is new in the present snapshot. With `exact` a mode has all permission bits.
     """
 
-    def __init__(self, contents: Contents, max_file_bytes: int) -> None:
+    def __init__(self, contents: Contents, max_file_bytes: int, *, exact: bool = False) -> None:
         self._contents = contents
         self._max_file_bytes = max_file_bytes
+        self._exact = exact
         self._patience = 0
         self.skipped: set[bytes] = set()
         self.busy: set[bytes] = set()
@@ -73,7 +75,12 @@ class Reader:
             return self._skip(path, old)
         if oid is None:
             return self._skip(path, old)
-        return EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, oid
+        return self.mode(status), oid
+
+    def mode(self, status: os.stat_result) -> int:
+        """Gives the mode of a file's entry."""
+        mode = stat.S_IFREG | status.st_mode & PERMISSIONS
+        return mode if self._exact else git_mode(mode)
 
     def _skip(self, path: bytes, old: Entry | None) -> Entry | None:
         self.skipped.add(path)

@@ -14,7 +14,7 @@ from holdfast.vcs.ignore import IgnoreRules
 from holdfast.vcs.objects import Objects
 from holdfast.vcs.reading import Reader
 from holdfast.vcs.statcache import Known, is_settled
-from holdfast.vcs.trees import EXECUTABLE, FILE, FOLDER, GITLINK, Tree
+from holdfast.vcs.trees import FOLDER, GITLINK, Tree
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class Scan:
         if known is None or not stat.S_ISREG(status.st_mode) or known[0] != signature(status):
             return False
         self._reader.skipped.discard(path)
-        listing.entries[name] = (EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, known[1])
+        listing.entries[name] = (self._reader.mode(status), known[1])
         self.seen[path] = known
         return True
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from holdfast.clock import new_id
-from holdfast.vcs.trees import Change, Entry
+from holdfast.vcs.trees import Change, Entry, git_mode
 
 Signature: TypeAlias = tuple[int, int, int, int]
 Known: TypeAlias = dict[bytes, tuple[Signature, bytes]]
@@ -168,7 +168,7 @@ class Index:
 
 def _index_entry(path: bytes, entry: Entry) -> bytes:
     mode, oid = entry
-    fields = _INDEX_FIELDS.pack(0, 0, 0, 0, 0, 0, mode, 0, 0, 0)
+    fields = _INDEX_FIELDS.pack(0, 0, 0, 0, 0, 0, git_mode(mode), 0, 0, 0)
     content = fields + oid + min(len(path), _LONG_NAME).to_bytes(2) + path
     return content + b"\0" * (8 - len(content) % 8)
 

@@ -5,6 +5,7 @@ Names are bytes and object ids are raw bytes throughout; only the edges of the f
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeAlias
 
@@ -15,7 +16,8 @@ FOLDER = 0o040000
 GITLINK = 0o160000
 
 Entry: TypeAlias = tuple[int, bytes]
-"""Mode and object id."""
+"""Mode and object id. Where there is no git around it, a file's mode has all its permission bits: git reads them as its
+own two."""
 Tree: TypeAlias = dict[bytes, Entry]
 Change: TypeAlias = tuple[bytes, Entry | None, Entry | None]
 """Path, what was there, what is there; never a folder."""
@@ -99,6 +101,30 @@ def _rebuild(store: TreeStore, oid: bytes | None, nest: Mapping[bytes, object]) 
         else:
             entries.pop(name, None)
     return store.put_tree(entries) if entries else None
+
+
+def git_mode(mode: int) -> int:
+    """Gives what git takes a mode for: of a file's permission bits it knows only the executable one."""
+    if not stat.S_ISREG(mode):
+        return mode
+    return EXECUTABLE if mode & stat.S_IXUSR else FILE
+
+
+def with_modes(store: TreeStore, merged: bytes, base: bytes | None, ours: bytes, theirs: bytes) -> bytes:
+    """Gives the tree that git has merged with all the permission bits that its files had: who changed them has them."""
+    changes: dict[bytes, Entry | None] = {}
+    for path in {path for side in (ours, theirs) for path, _, _ in compare(store, side, merged)}:
+        entry = lookup(store, merged, path)
+        was, our, their = (_mode(store, tree, path) for tree in (base, ours, theirs))
+        mode = their if our in (was, None) else our
+        if entry is not None and mode is not None and git_mode(mode) == entry[0]:
+            changes[path] = (mode, entry[1])
+    return apply(store, merged, changes) if changes else merged
+
+
+def _mode(store: TreeStore, root: bytes | None, path: bytes) -> int | None:
+    found = lookup(store, root, path) if root else None
+    return found[0] if found and stat.S_ISREG(found[0]) else None
 
 
 def compare(store: TreeStore, old: bytes | None, new: bytes | None, prefix: bytes = b"") -> Iterator[Change]:

@@ -36,6 +36,7 @@ BASE_REFS = "refs/holdfast/base"
 CHECKPOINT_REFS = "refs/holdfast/checkpoints"
 OWN_REFS = "refs/holdfast/own"
 NEEDED_REFS = "refs/holdfast/needed"
+_EXACT = Path("holdfast", "exact")
 _NEAR = 12
 _COMMITS = 1000
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -52,11 +53,15 @@ class MergeResult:
 
 
 class Vault:
-    """One project's private repository. Safe to share between threads of one process; several processes may open it."""
+    """One project's private repository. Safe to share between threads of one process; several processes may open it.
+
+    An `exact` one, of a folder without git, keeps all permission bits of files, not only git's executable one.
+    """
 
     def __init__(self, path: Path, object_format: str) -> None:
         self.path = path
         self.object_format = object_format
+        self.exact = (path / _EXACT).exists()
         self._users = _lock_file(path / "holdfast" / "users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
         # git children keep the lock open: `recover` then knows that no orphan of a killed worker still writes
@@ -386,7 +391,14 @@ class Vault:
         tree, *conflicts = self.git(args, ok=(0, 1)).rstrip(b"\0").split(b"\0")
         if conflicts:
             return MergeResult(None, tuple(os.fsdecode(path) for path in conflicts))
-        return MergeResult(self.write_commit(tree.decode(), (ours, theirs), message, author=author, time=time))
+        merged = self._with_modes(tree.decode(), ours, theirs) if self.exact else tree.decode()
+        return MergeResult(self.write_commit(merged, (ours, theirs), message, author=author, time=time))
+
+    def _with_modes(self, merged: str, ours: str, theirs: str) -> str:
+        base = self.git(["merge-base", ours, theirs], ok=(0, 1)).decode().strip()
+        before = bytes.fromhex(self.tree_of(base)) if base else None
+        sides = (bytes.fromhex(self.tree_of(each)) for each in (ours, theirs))
+        return trees.with_modes(self.objects, bytes.fromhex(merged), before, *sides).hex()
 
     def graft(self, onto: str, source: str, paths: Sequence[str]) -> str:
         """Gives the tree `onto` with `paths` (files or folders) as the tree `source` has them, gone where it has none.
@@ -575,6 +587,7 @@ def _build(path: Path, repository: Path | None) -> None:
     if repository is None:
         _make_empty(making, "sha256")
         _make_private(making, "sha256", making / "info" / "exclude")
+        (making / _EXACT).touch()
     else:
         _copy_objects(making, repository)
     failpoint("vcs.vault.built")

@@ -50,7 +50,7 @@ class Worktree:
         self.vault, self.path, self._state, self._lock = vault, path, state, lock
         self._folder = Folder(path)
         self._rules = IgnoreRules(vault.path, path)
-        self._reader = Reader(vault.objects, limits.max_file_bytes)
+        self._reader = Reader(vault.objects, limits.max_file_bytes, exact=vault.exact)
         self._limits = limits
         self._tracker = Tracker(
             self._folder,
@@ -154,7 +154,8 @@ class Worktree:
             target = bytes.fromhex(tree)
             before = bytes.fromhex(self._tracker.snapshot(full=False).tree)
             aside = self._state / "aside"
-            restore = Restore(self._folder, self.vault.objects, self._rules, aside, self._tracker.skipped)
+            objects, exact = self.vault.objects, self.vault.exact
+            restore = Restore(self._folder, objects, self._rules, aside, self._tracker.skipped, exact=exact)
             folders = restore.apply(trees.compare(self.vault.objects, before, target))
             failpoint("vcs.restore.written")
             self._tracker.adopt(target, folders)
