@@ -15,7 +15,7 @@ from tests.harness import forked
 from holdfast.app import plans, restarts, rewinds, tasks, undo
 from holdfast.app.plans import PlanView
 from holdfast.app.restarts import From
-from holdfast.app.rewinds import How
+from holdfast.app.rewinds import Decided, How, _carry_out, _rewind  # pyright: ignore[reportPrivateUsage]
 from holdfast.app.targets import find_checkpoint
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.restore import Preserve
@@ -23,7 +23,7 @@ from holdfast.domain.step import StepState, state
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus, TaskStatus
 from holdfast.engine import restoring
 from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError, NotFound, UsageError
-from holdfast.store import Operation, OperationStatus, check, checkpoints, operations
+from holdfast.store import Connection, Operation, OperationStatus, check, checkpoints, operations
 
 THREE = """
 title: Three
@@ -399,6 +399,33 @@ def test_of_two_that_rewind_at_once_one_wins_and_the_other_is_told(bench: Bench)
     for each in told:
         assert isinstance(each, Operation | IllegalState), each
     assert any(isinstance(each, Operation) for each in told)
+    sound(bench)
+
+
+TWO = """
+title: Two
+phases: [{title: a, tasks: [{key: one, title: One, run: "true"}, {key: two, title: Two, run: "echo 2 > two.txt"}]}]
+"""
+
+
+def test_who_did_not_see_that_another_went_back_is_told_where_the_heads_are(bench: Bench) -> None:
+    view = bench.run(TWO)
+    killed(bench, "engine.restore.saved", "task", "rewind", "two", "--to", "1", "--yes")
+    with pytest.raises(IllegalState, match=r"rewind of P1 by .* came first; its tasks are at T1@\d, T2@1 now") as told:
+        rewind(bench, view, "two", "2")  # which carries the other one through
+    assert told.value.code == "changed_meanwhile"
+    assert states(shown(bench, view))["two"] == "pending"
+
+    def other(connection: Connection) -> Decided:
+        decided = _rewind(bench.house, connection, task_id(view, "two"), named(bench, view, "2", "two"), How())
+        if not seen:
+            seen.append(rewind(bench, view, "one", "1"))
+        return decided
+
+    seen: list[Operation] = []
+    with pytest.raises(IllegalState, match="came first; its tasks are at T1@1, "):
+        _carry_out(bench.house, other)
+    assert states(shown(bench, view))["one"] == "pending"
     sound(bench)
 
 

@@ -12,7 +12,7 @@ from holdfast.app.wire import House
 from holdfast.domain import conversation
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.conversation import Conversation
-from holdfast.domain.plan import Project
+from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import (
     BranchMove,
     Cut,
@@ -42,6 +42,7 @@ from holdfast.store import (
     conversations,
     events,
     messages,
+    operations,
     plans,
     projects,
     steps,
@@ -166,13 +167,16 @@ def preview_step(house: House, project: Project, number: int, how: How | None = 
 def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Operation:
     """Decides, begins and finishes. It is decided outside the writing transaction, since git is asked a lot.
 
-    Every change of a plan is an event: where one came between, it is decided anew.
+    Every change of a plan is an event: where one came between, it is decided anew. Where somebody else went back
+    meanwhile, it is refused: whoever asked for it has not seen that.
     """
+    first: Operation | None = None
     while True:
         with house.database.read() as connection:
             decided = deciding(connection)
             plan = decided.seen.plan
             seen = events.count(connection, plan.id)
+            first = first or operations.newest_restoration(connection, plan.id)
         restoring.refuse_running(plan)
         restoring.finish_open(house, plan.id)
         if decided.intent.branch_name:
@@ -180,6 +184,7 @@ def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Opera
         with house.database.transaction() as connection:
             plan = plans.lock(connection, plan.id)
             restoring.refuse_restoring(connection, plan)
+            _refuse_other(connection, plan, first)
             if events.count(connection, plan.id) != seen:
                 continue
             begun = restoring.begin(
@@ -191,6 +196,20 @@ def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Opera
                 task_id=decided.task.id if decided.task else None,
             )
         return restoring.finish(house, begun.id)
+
+
+def _refuse_other(connection: Connection, plan: Plan, before: Operation | None) -> None:
+    """Raises `IllegalState` if somebody went back with the plan after `before`, or just carried that through."""
+    last = operations.newest_restoration(connection, plan.id)
+    if last is None or (before is not None and (last.id, last.status) == (before.id, before.status)):
+        return
+    all_tasks = plans.tasks_of(connection, plan.id)
+    heads = [f"T{task.number}@{task.head_checkpoint}" for task in all_tasks if task.head_checkpoint]
+    raise IllegalState(
+        f"a {last.kind} of P{plan.number} by {last.actor} came first; its tasks are at {', '.join(heads)} now",
+        hint=f"look again, then repeat it: holdfast status P{plan.number}",
+        code="changed_meanwhile",
+    )
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------

@@ -126,6 +126,14 @@ def restoring(connection: Connection, plan_id: str) -> Operation | None:
     return next((each for each in open_ones(connection, plan_id=plan_id) if RESTORATION in each.intent), None)
 
 
+def newest_restoration(connection: Connection, plan_id: str) -> Operation | None:
+    """Gives the last operation that went back with a plan or is doing so, None if none did."""
+    found = list_(connection, plan_id=plan_id).items
+    return next(
+        (each for each in found if RESTORATION in each.intent and each.status is not OperationStatus.FAILED), None
+    )
+
+
 def list_(
     connection: Connection, *, plan_id: str | None = None, limit: int = 100, cursor: str | None = None
 ) -> Page[Operation]:
