@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.engine.conftest import Bench
 
-from holdfast.app import forks, plans, projects, tasks
+from holdfast.app import forks, plans, projects, rewinds, tasks, undo
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.engine.kept import restore_kept, verify_kept
 from holdfast.engine.workspace import Place
 from holdfast.errors import Corruption
-from holdfast.store import blobs
+from holdfast.store import blobs, checkpoints
 
 ONE = "{title: one, run: 'echo 1 > old.secret'}"
 PLAN = """
@@ -65,6 +65,26 @@ def test_a_project_that_lists_none_has_none_put_back(bench: Bench) -> None:
     projects.init(bench.house, bench.repository, include_ignored=["*.secret"])
     with bench.house.workspaces.worktree(Place(view.project, view.plan, view.plan.branch, None)) as worktree:
         assert restore_kept(bench.house.database, bench.house.places.blobs, worktree, one, two) == ()
+
+
+def test_stages_and_checkpoints_by_hand_keep_them_too(bench: Bench) -> None:
+    house = bench.house
+    projects.init(house, bench.repository, include_ignored=["*.secret"])
+    view = bench.run(f"title: Keys\nphases: [{{title: a, tasks: [{ONE}]}}]")
+    secret = house.places.plan_worktree(view.plan) / "old.secret"
+    with house.database.read() as connection:
+        stages = {each.name: each for each in checkpoints.of_plan(connection, view.plan.id) if each.task_id is None}
+    secret.write_text("by hand\n")
+    made = tasks.checkpoint(house, view.tasks[0].id, "mine")
+    secret.write_text("later\n")
+    rewinds.rewind_task(house, view.tasks[0].id, made)
+    assert secret.read_text() == "by hand\n"
+    rewinds.rollback_plan(house, view.plan.id, stages["after_implementation"])
+    assert secret.read_text() == "1\n"
+    rewinds.rollback_plan(house, view.plan.id, stages["workflow_start"])
+    assert not secret.exists()
+    undo.undo(house)
+    assert secret.read_text() == "1\n"
 
 
 def test_a_damaged_blob_is_named_before_a_rewind_begins(bench: Bench) -> None:

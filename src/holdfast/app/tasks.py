@@ -17,6 +17,7 @@ from holdfast.domain.step import Step
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TASK, TASK_ACTIVE, PhaseStatus, PlanStatus, TaskStatus
 from holdfast.engine import suggesting
+from holdfast.engine.kept import KeptFiles, keep, record_checkpoint
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
 from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint
@@ -202,9 +203,10 @@ def complete(house: House, task_id: str) -> Step:
             head_commit=commit,
             state={"variables": dict(view.plan.variables)},
         )
+        kept = keep(house.places.blobs, view.project, worktree)
         change = measure(vault, step.commit_before, commit)
         with house.database.transaction() as connection:
-            return _end_by_hand(connection, house, view, step, checkpoint, change)
+            return _end_by_hand(connection, house, view, step, checkpoint, kept, change)
 
 
 def _merge_by_hand(vault: Vault, view: TaskView, step: Step, commit: str) -> None:
@@ -249,12 +251,17 @@ def _begin_by_hand(house: House, view: TaskView) -> Step:
 
 
 def _end_by_hand(
-    connection: Connection, house: House, view: TaskView, step: Step, checkpoint: Checkpoint, change: Change
+    connection: Connection,
+    house: House,
+    view: TaskView,
+    step: Step,
+    checkpoint: Checkpoint,
+    kept: KeptFiles,
+    change: Change,
 ) -> Step:
     plans.lock(connection, view.plan.id)
     task = tasks.get(connection, view.task.id)
-    checkpoints.add(connection, checkpoint, actor=house.actor)
-    checkpoints.set_head(connection, task.id, checkpoint.number)
+    record_checkpoint(connection, task, checkpoint, kept, actor=house.actor)
     ended = steps.finish(
         connection,
         step.id,
@@ -305,10 +312,10 @@ def checkpoint(house: House, task_id: str, message: str) -> Checkpoint:
             head_commit=vault.head(view.place.branch) or view.plan.base_commit,
             state={"variables": dict(view.plan.variables)},
         )
+        kept = keep(house.places.blobs, view.project, worktree)
         with house.database.transaction() as connection:
-            checkpoints.add(connection, made, actor=house.actor)
-            checkpoints.set_head(connection, task_id, made.number)
-    return made
+            record_checkpoint(connection, view.task, made, kept, actor=house.actor)
+            return checkpoints.get(connection, made.number, task_id=task_id)
 
 
 def _asked_of_worker(house: House, task: Task, message: str) -> Checkpoint:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.conversation import Conversation
 from holdfast.domain.plan import Project
-from holdfast.store import Blob, Database, KeptFile, blobs
+from holdfast.domain.task import Executor, Task
+from holdfast.store import Blob, Connection, Database, KeptFile, blobs, checkpoints, snapshots
 from holdfast.vcs import Wanted, Worktree
 
 SETTING = "include_ignored"
@@ -85,6 +87,22 @@ def noted(checkpoint: Checkpoint, kept: KeptFiles) -> Checkpoint:
         busy=(*checkpoint.busy, *kept.busy),
         details={**checkpoint.details, SETTING: told},
     )
+
+
+def record_checkpoint(
+    connection: Connection, task: Task, checkpoint: Checkpoint, kept: KeptFiles, *, actor: str, claim: int | None = None
+) -> None:
+    """Records a checkpoint of a task, with the ignored files that are kept with it, and makes it the task's head.
+
+    What the conversation ends at is bound in the same transaction, so that code and conversation are of one moment.
+    """
+    if task.executor is Executor.AGENT:
+        conversation = Conversation(task.plan_id, task.id)
+        name = f"T{task.number}@{checkpoint.number}"
+        checkpoint = replace(checkpoint, message_id=snapshots.bind(connection, conversation, name=name, actor=actor))
+    added = checkpoints.add(connection, noted(checkpoint, kept), claim=claim, actor=actor)
+    blobs.attach(connection, added.id, kept.files)
+    checkpoints.set_head(connection, task.id, checkpoint.number, claim=claim)
 
 
 def like(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:

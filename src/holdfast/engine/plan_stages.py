@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind, StageName
 from holdfast.domain.plan import Plan
@@ -10,24 +11,27 @@ from holdfast.domain.readiness import current_phase
 from holdfast.domain.stages import Enter
 from holdfast.domain.transitions import PlanStage, PlanStatus
 from holdfast.engine import plan_review
+from holdfast.engine.kept import KeptFiles, keep, noted, patterns_of
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.work import plan_state
-from holdfast.engine.workspace import make_checkpoint
+from holdfast.engine.workspace import Place, make_checkpoint
 from holdfast.failpoints import failpoint
-from holdfast.store import Connection, checkpoints, plans, projects, steps
+from holdfast.store import Connection, blobs, checkpoints, plans, projects, steps
 
 
 def enter(runtime: Runtime, plan: Plan, move: Enter, *, also: Callable[[Connection], None] = lambda _: None) -> None:
     """Writes the stage's checkpoint and moves the plan on to the next stage; `also` is written with that."""
-    checkpoint = None
+    checkpoint, kept = None, KeptFiles()
     if move.checkpoint is not None:
         checkpoint = stage_checkpoint(runtime, plan, move.checkpoint)
+        kept = keep_ignored(runtime, plan)
     with runtime.database.transaction() as connection:
         locked = plans.lock(connection, plan.id)
         if (locked.stage, locked.run) != (plan.stage, plan.run) or was_edited(connection, plan, locked):
             return
         if checkpoint is not None:
-            checkpoints.add(connection, checkpoint, actor=runtime.actor)
+            added = checkpoints.add(connection, noted(checkpoint, kept), actor=runtime.actor)
+            blobs.attach(connection, added.id, kept.files)
         also(connection)
         if locked.status is PlanStatus.WAITING:
             locked = plans.set_status(connection, locked, PlanStatus.RUNNING, actor=runtime.actor)
@@ -44,6 +48,18 @@ def was_edited(connection: Connection, seen: Plan, locked: Plan) -> bool:
         return True
     implemented = current_phase(plans.phases_of(connection, locked.id)) is None
     return locked.stage is PlanStage.IMPLEMENTING and not implemented
+
+
+def keep_ignored(runtime: Runtime, plan: Plan) -> KeptFiles:
+    """Stores the ignored files of the plan's worktree that the project wants kept; without one there are none."""
+    with runtime.database.read() as connection:
+        project = projects.get(connection, plan.project_id)
+    place = Place(project, plan, plan.branch, None)
+    patterns = patterns_of(project)
+    if not patterns or not Path(runtime.workspaces.path(place)).is_dir():
+        return KeptFiles(patterns=patterns)
+    with runtime.workspaces.worktree(place) as worktree:
+        return keep(runtime.places.blobs, project, worktree)
 
 
 def stage_checkpoint(runtime: Runtime, plan: Plan, name: StageName) -> Checkpoint:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypedDict
 
 from holdfast import clock
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
-from holdfast.domain.conversation import Conversation
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan, Project
 from holdfast.domain.step import Step
-from holdfast.domain.task import Executor, FailureKind, RetryRule, Task, after_failure
+from holdfast.domain.task import FailureKind, RetryRule, Task, after_failure
 from holdfast.domain.transitions import TaskStatus
-from holdfast.engine.kept import KeptFiles, keep, noted
+from holdfast.engine.kept import KeptFiles, keep, record_checkpoint
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Place, make_checkpoint, place_of
 from holdfast.settings import Settings
-from holdfast.store import Connection, blobs, checkpoints, events, plans, projects, snapshots, steps, tasks
+from holdfast.store import Connection, checkpoints, events, plans, projects, steps, tasks
 from holdfast.vcs import Snapshot, Worktree
 
 
@@ -91,19 +90,8 @@ def add_checkpoint(
     *,
     actor: str = "",
 ) -> None:
-    """Records a checkpoint of the task, with the ignored files that are kept with it, and makes it the task's head.
-
-    What the conversation ends at is bound in the same transaction, so that code and conversation are of one moment.
-    """
-    actor = actor or runtime.actor
-    if work.task.executor is Executor.AGENT:
-        conversation = Conversation(work.plan.id, work.task.id)
-        name = f"T{work.task.number}@{checkpoint.number}"
-        head = snapshots.bind(connection, conversation, name=name, actor=actor)
-        checkpoint = replace(checkpoint, message_id=head)
-    added = checkpoints.add(connection, noted(checkpoint, kept), claim=work.claim, actor=actor)
-    blobs.attach(connection, added.id, kept.files)
-    checkpoints.set_head(connection, work.task.id, checkpoint.number, claim=work.claim)
+    """Records a checkpoint of the task whose work this is, by its claim."""
+    record_checkpoint(connection, work.task, checkpoint, kept, claim=work.claim, actor=actor or runtime.actor)
 
 
 def task_checkpoint(
