@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -90,10 +91,10 @@ def worked(files: Files, key: str) -> Files:
     return MappingProxyType(after)
 
 
-class GoingBack(RuleBasedStateMachine):
-    """One plan on one repository; every rule is a verb that a person could have typed."""
+class Played(RuleBasedStateMachine):
+    """A house with one repository, in a folder of its own that goes at the end."""
 
-    url = ""
+    bench: Bench
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,16 +102,40 @@ class GoingBack(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-model-"))
         self.stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
-    @initialize()
-    def begin(self) -> None:
+    def open(self, name: str = "base", content: str = "base\n", **chosen: Any) -> None:
+        """Opens the house, with a repository of that one file; `chosen` are settings."""
         repository = self.folder / "repository"
         repository.mkdir()
         git(repository, "init", "-q", "-b", "main")
-        (repository / "log").write_text("")
+        (repository / name).write_text(content)
         git(repository, "add", ".")
         git(repository, "commit", "-q", "-m", "first")
-        house = self.stack.enter_context(wire.open_house(house_settings(self.folder, self.fresh()), actor="tester"))
+        own = replace(house_settings(self.folder, self.fresh()), **chosen)
+        house = self.stack.enter_context(wire.open_house(own, actor="tester"))
         self.bench = Bench(house, projects.init(house, repository).project, repository)
+
+    def fresh(self) -> str:
+        """Gives the URL of a new database; empty = a file in the folder."""
+        return ""
+
+    def sound(self) -> None:
+        """Looks at everything once more at the end."""
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "bench"):
+                self.sound()
+        finally:
+            self.stack.close()
+
+
+class GoingBack(Played):
+    """One plan on one repository; every rule is a verb that a person could have typed."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.open("log", "")
+        house = self.bench.house
         self.plan = plans.create(house, self.bench.project, parse(PLAN, source="plan")).id
         self.world = World({"log": b""}, {"log": b""}, 0)
         self.known: dict[str, World] = {}
@@ -118,9 +143,6 @@ class GoingBack(RuleBasedStateMachine):
         self.undone: list[tuple[World, World]] = []
         self.swept = False
         self.run()
-
-    def fresh(self) -> str:
-        return ""
 
     # -- what is there ---------------------------------------------------------------------------------------------
 
@@ -316,21 +338,18 @@ class GoingBack(RuleBasedStateMachine):
             place < self.world.done for place in range(len(KEYS))
         ]
 
-    def teardown(self) -> None:
-        try:
-            if hasattr(self, "known"):
-                for task in plans.show(self.bench.house, self.plan).tasks:
-                    for made in tasks.show(self.bench.house, task.id).checkpoints:
-                        assert self.of_commit(made.commit) == dict(self.known[made.id].files), made
-                assert list(check.check(self.bench.house.database)) == []
-                assert self.bench.vault().fsck() == []
-        finally:
-            self.stack.close()
+    def sound(self) -> None:
+        for task in plans.show(self.bench.house, self.plan).tasks:
+            for made in tasks.show(self.bench.house, task.id).checkpoints:
+                assert self.of_commit(made.commit) == dict(self.known[made.id].files), made
+        assert list(check.check(self.bench.house.database)) == []
+        assert self.bench.vault().fsck() == []
 
 
-def play(machine: type[GoingBack], examples: int, length: int) -> None:
+def play(machine: type[Played], examples: int, length: int, *, derandomize: bool = False) -> None:
     chosen = settings(
         max_examples=examples,
+        derandomize=derandomize,
         stateful_step_count=length,
         deadline=None,
         suppress_health_check=list(HealthCheck),
