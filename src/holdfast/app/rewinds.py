@@ -377,12 +377,20 @@ def _decided(
             checkpoint=checkpoint,
             variables=variables,
         )
+        restoration = _with_plan_files(vault, seen, cut, restoration)
     if how.talk or how.context:
         inquiries.refuse_asked(connection, seen.plan)
         restoration = _with_talk(connection, restoration, cut, how)
         told = {**told, "context": in_short(how.context)}
     intent = Intent(restoration, how.preserve, how.branch_name, told, context=how.context)
     return Decided(kind, seen, project, task, intent)
+
+
+def _with_plan_files(vault: Vault, seen: Picture, cut: Cut, restoration: Restoration) -> Restoration:
+    """Gives the restoration with the files of the plan's worktree, where its branch moves with that of a task."""
+    moved = [each.after for each in restoration.branches if each.branch == seen.plan.branch != cut.branch]
+    files = tuple(FilesMove(None, seen.plan.branch, vault.tree_of(commit)) for commit in moved)
+    return replace(restoration, files=(*restoration.files, *files))
 
 
 def in_short(context: str) -> str:

@@ -31,6 +31,7 @@ from holdfast.store import (
     operations,
     plans,
     projects,
+    restorations,
     tasks,
 )
 from holdfast.store.iterations import Iteration
@@ -224,6 +225,8 @@ def _begin(house: House, deed: Deed) -> Operation:
         _refuse_forgotten(house, connection, back, plan.project_id)
         kind = REDO if done.kind == UNDO else UNDO
         told = {"undoes": deed.name}
+        restoring.refuse_running(plan)
+        _refuse_changed(connection, deed, back)
         return restoring.begin(
             connection,
             plan,
@@ -232,6 +235,15 @@ def _begin(house: House, deed: Deed) -> Operation:
             actor=house.actor,
             task_id=done.task_id,
         )
+
+
+def _refuse_changed(connection: Connection, deed: Deed, back: Restoration) -> None:
+    """Raises `IllegalState` that names the deed if the work has moved on since it was done."""
+    try:
+        restorations.refuse_changed(connection, back)
+    except IllegalState as error:
+        told = f"{deed.name} ({deed.kind}) cannot be taken back any more: {error.message}"
+        raise IllegalState(told, hint="look: holdfast operations, holdfast status", code=error.code) from error
 
 
 def _refuse_moved_on(house: House, connection: Connection, back: Restoration, project_id: str) -> None:

@@ -218,9 +218,12 @@ def _show(session: Session, preview: Preview) -> None:
 
     moves = [
         f"T{task.number} {safe(task.title)}: {move.before.status} → {move.after.status}"
+        if move.before.status is not move.after.status
+        else f"T{task.number} {safe(task.title)}: {move.after.status}, at T{task.number}@{move.after.head_checkpoint}"
         for task, move in zip(preview.tasks, preview.restoration.tasks, strict=True)
     ]
-    changed = [f"{str(file.action)[0].upper()} {safe(file.path)}" for each in preview.files for file in each.files]
+    files = [f"{str(file.action)[0].upper()} {safe(file.path)}" for each in preview.files for file in each.files]
+    changed = sorted(set(files), key=files.index)
     more = [f"… {count(len(changed), 'file')} in all"] if len(changed) > 20 else []
     rows = [
         ("  steps rolled back", ", ".join(str(step.number) for step in preview.rolled_back)),
@@ -242,5 +245,7 @@ def told(session: Session, operation: Operation, deed: str) -> int:
     kept = operation.outcome.get("preserved")
     if isinstance(kept, dict):
         session.out.print(f"what was left behind is kept as {kept['type']} {kept['reference']}", soft_wrap=True)
+        if kept["type"] == "stash":
+            session.note(f"to have it again, in the worktree: git stash apply {kept['commit']}")
     session.note("take it back: holdfast undo")
     return 0

@@ -249,7 +249,8 @@ class Move:
         return move
 
     def _save(self, files: FilesMove, worktree: Worktree) -> Move:
-        owner = files.task_id or self.operation.task_id
+        own = any(each.task_id == self.operation.task_id for each in self.restoration.files)
+        owner = files.task_id if own else self.operation.task_id
         head = self._move_of(files.branch).before
         snapshot = worktree.snapshot()
         with self.parts.database.read() as connection:
