@@ -36,6 +36,14 @@ def test_checkpoints_are_listed_newest_first_by_pages_with_what_each_changed(ran
     assert "head" in ran("task", "checkpoints", "T1").out
 
 
+def test_the_checkpoints_of_a_plan_are_those_of_its_stages_and_its_tasks(ran: Program) -> None:
+    found = ran("plan", "checkpoints", "P1", "--json").json["items"]
+    labels = [each["label"] for each in found]
+    assert {"P1@1", "T1@1"} <= set(labels)
+    assert "start_implementation" in [each["name"] for each in found]
+    assert labels[0] in ran("plan", "checkpoints", "P1").out
+
+
 def test_a_checkpoint_is_compared_with_the_one_before_it_or_another(ran: Program) -> None:
     assert "+draft" in ran("task", "diff", "T1", "2").out
     assert "0 files changed" in ran("task", "diff", "T1", "by hand").out

@@ -74,6 +74,21 @@ def list_(
     return owner.task, Page(listed, page.next_cursor)
 
 
+def of_plan(house: House, plan_id: str, *, limit: int = 50, cursor: str = "") -> tuple[Plan, Page[Listed]]:
+    """Gives a page of the checkpoints of a plan, its stages among them, and of its tasks, newest first."""
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+        own = {task.id: task for task in plans.tasks_of(connection, plan_id)}
+        page = checkpoints.list_(connection, plan_id=plan_id, limit=limit, cursor=cursor or None)
+    listed: list[Listed] = []
+    for each in page.items:
+        task = own.get(each.task_id or "")
+        head = task is not None and each.number == task.head_checkpoint
+        name = f"T{task.number}" if task else f"P{plan.number}"
+        listed.append(Listed(each, f"{name}@{each.number}", head))
+    return plan, Page(tuple(listed), page.next_cursor)
+
+
 def find(house: House, task_id: str, named: str) -> Listed:
     """Gives the checkpoint that `named` means to a task; raises as `find_checkpoint` does."""
     with house.database.read() as connection:

@@ -41,7 +41,7 @@ def checkpoints(session: Session, task: str, with_diff: bool, limit: int, cursor
         task_id = tasks.find(house, task)
         found, page = checkpoints.list_(house, task_id, limit=limit, cursor=cursor, with_diff=with_diff)
     if session.json:
-        session.document({"items": [_document(each) for each in page.items], "next_cursor": page.next_cursor})
+        session.document({"items": [document(each) for each in page.items], "next_cursor": page.next_cursor})
     elif page.items:
         changes = [each.change for each in page.items if each.change is not None]
         show(session.out, checkpoints_table(found, [each.checkpoint for each in page.items], changes))
@@ -51,7 +51,7 @@ def checkpoints(session: Session, task: str, with_diff: bool, limit: int, cursor
     return 0
 
 
-def _document(listed: Listed) -> object:
+def document(listed: Listed) -> object:
     from holdfast.app.document import plain
 
     shown = plain(listed.checkpoint)
@@ -62,19 +62,28 @@ def _document(listed: Listed) -> object:
 
 def checkpoints_table(found: Task, checkpoints: Sequence[Checkpoint], changes: Sequence[Diff] = ()) -> Table:
     """Gives a task's checkpoints, with what each one changed where that is known of all."""
+    from holdfast.app.checkpoints import Listed
+
+    number, head = found.number, found.head_checkpoint
+    listed = [Listed(each, f"T{number}@{each.number}", each.number == head) for each in checkpoints]
+    return labelled_table(listed, changes)
+
+
+def labelled_table(listed: Sequence[Listed], changes: Sequence[Diff] = ()) -> Table:
+    """Gives checkpoints by their labels, with what each one changed where that is known of all."""
     from holdfast.cli.render import short, table, when
 
     rows = [
         [
-            f"T{found.number}@{each.number}",
-            str(each.kind).replace("_", " "),
-            each.name,
-            short(each.commit),
-            short(each.tree),
-            "head" if each.number == found.head_checkpoint else "left behind" if each.superseded else "",
-            when(each.created_at),
+            each.label,
+            str(each.checkpoint.kind).replace("_", " "),
+            each.checkpoint.name,
+            short(each.checkpoint.commit),
+            short(each.checkpoint.tree),
+            "head" if each.head else "left behind" if each.checkpoint.superseded else "",
+            when(each.checkpoint.created_at),
         ]
-        for each in checkpoints
+        for each in listed
     ]
     columns = ["checkpoint", "kind", "name", "commit", "tree", "", "made"]
     if changes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
 
-from holdfast.cli.render import safe, short, style_of, when
+from holdfast.cli.render import count, safe, short, style_of, when
 from holdfast.domain.history import Event, EventType
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def sentence(event: Event) -> str:
             return _chat(event.subtype, data)
         case EventType.PHASE:
             why = f"{_because(data, 'when')} is false" if data.get("when") else ""
-            return f"{event.subtype}{why}{_fields(data)}"
+            return f"{event.subtype.replace('_', ' ')}{why}{_fields(data)}"
+        case EventType.FILE if event.subtype == "git":
+            return "its own git has changed"
         case _:
             return f"{event.type} {event.subtype}".replace("_", " ") + _because(data, "slug", "path")
 
@@ -135,6 +137,10 @@ def _step(subtype: str, data: Mapping[str, object]) -> str:
 
 def _checkpoint(event: Event, data: Mapping[str, object]) -> str:
     name = f" {data['name']}" if data.get("name") else ""
+    ids = data.get("ids")
+    if isinstance(ids, list):
+        what = "left behind" if event.subtype == "superseded" else "brought back"
+        return f"{count(len(cast('list[str]', ids)), 'checkpoint')} {what}"
     return f"checkpoint @{data.get('number', '?')} {event.subtype}{name}".replace("_", " ")
 
 

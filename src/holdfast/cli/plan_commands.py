@@ -377,6 +377,27 @@ def history(session: Session, **typed: Any) -> int:
     return show_history(session, Wanted(**typed))
 
 
+@plan.verb("checkpoints", example="holdfast plan checkpoints P3")
+@plan_argument
+@page_options(50)
+def checkpoints(session: Session, plan: str, limit: int, cursor: str) -> int:
+    """List the checkpoints of a plan and of its tasks, newest first."""
+    from holdfast.app import checkpoints, plans
+    from holdfast.cli.checkpoint_commands import document, labelled_table
+    from holdfast.cli.render import say, show
+
+    with session.house() as house:
+        found, page = checkpoints.of_plan(house, plans.find(house, plan), limit=limit, cursor=cursor)
+    if session.json:
+        session.document({"items": [document(each) for each in page.items], "next_cursor": page.next_cursor})
+    elif page.items:
+        show(session.out, labelled_table(page.items))
+        session.more(page.next_cursor)
+    else:
+        say(session.out, f"P{found.number} has no checkpoint yet: they are made as it runs")
+    return 0
+
+
 @plan.verb(
     "merge",
     example="""
