@@ -135,6 +135,8 @@ def test_what_an_agent_did_is_committed_and_what_it_said_and_used_is_kept(either
     shown = steps.get(house.house, house.project, step.number)
     assert (shown.step.agent_config["agent"], shown.step.agent_config["mode"]) == ("worker", "")
     assert "holdfast.agents.scripted" in str(shown.step.agent_config["command"])
+    assert shown.step.agent_config["environment"] == ["HOLDFAST_SCRIPTED_SESSIONS"]
+    assert shown.step.agent_config["version"] == "1"
     newest = tasks.show(house.house, task.id).checkpoints[0]
     assert newest.message_id == house.talk(task.id)[-1].id
     assert list(database.examine(house.house)) == []

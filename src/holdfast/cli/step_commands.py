@@ -185,7 +185,7 @@ def diff(session: Session, first: str, second: str, project: str) -> int:
 def _show_comparison(session: Session, compared: StepDiff, first: str, second: str) -> None:
     from holdfast.cli.render import say, show, table
 
-    rows = [[name, str(one), str(two)] for name, (one, two) in compared.fields.items()]
+    rows = [[name, *("-" if value is None else str(value) for value in pair)] for name, pair in compared.fields.items()]
     show(session.out, table(["differs in", f"step {first}", f"step {second}"], rows))
     say(session.out)
     show_diff(session, compared.code)

@@ -42,10 +42,11 @@ TOLD_FAILURES = 3
 
 
 def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> str | None:
-    """Gives the prompt of the agent's turn, None once it has been told everything; the step knows the session first.
+    """Gives the prompt of the agent's turn, None once it has been told everything.
 
-    There is one turn, and another one for what a person had to say when they rejected what the agent asked for: the
-    answer to a question of ACP's has no room for words. A reviewer has more where its verdict cannot be read.
+    Before that the step knows the session, and the version of the agent that holds it. There is one turn, and another
+    one for what a person had to say when they rejected what the agent asked for: the answer to a question of ACP's has
+    no room for words. A reviewer has more where its verdict cannot be read.
     """
     with runtime.database.transaction() as connection:
         now = steps.lock(connection, step.id)
@@ -53,7 +54,8 @@ def next_prompt(runtime: Runtime, work: Work, step: Step, opening: Opening) -> s
         if opening.turn > 0 and not remarks:
             return plan_review.again(connection, now, opening.turn) if work.reviews else None
         details = {**replace(Session.of(now), opened=opening.session_id).within(now), "told": told_now}
-        steps.set_fields(connection, step.id, claim=work.claim, details=details)
+        config = {**now.agent_config, **({"version": opening.version} if opening.version else {})}
+        steps.set_fields(connection, step.id, claim=work.claim, details=details, agent_config=config)
         prompt = HEED if opening.turn > 0 else opening_prompt(runtime, connection, work, now, opening.carried)
         prompt = f"{prompt}\n\n{remarks}" if remarks else prompt
     failpoint("engine.agent.prompt_made")

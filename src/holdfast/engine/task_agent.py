@@ -49,7 +49,10 @@ _FAILURES: Mapping[str, FailureKind] = {
 
 
 def configuration(settings: Settings, project: Project, plan: Plan, task: Task) -> dict[str, object]:
-    """Gives what a step keeps of the agent it is run by; an agent that nobody knows is said so when it is run."""
+    """Gives what a step keeps of the agent it is run by; an agent that nobody knows is said so when it is run.
+
+    Of its environment the names alone: a value may be a key. Its version is kept once it has told it.
+    """
     name = agent_name(settings, project, task)
     try:
         spec = catalog.named(settings, name)
@@ -57,7 +60,7 @@ def configuration(settings: Settings, project: Project, plan: Plan, task: Task) 
         return {"agent": name}
     policy = permissions.plain(policy_of(settings, project, plan, task))
     told: dict[str, object] = {"agent": name, "command": list(spec.command), "mode": spec.mode, "model": spec.model}
-    return told | {"permissions": policy}
+    return told | {"environment": sorted(spec.variables(os.environ)), "permissions": policy}
 
 
 async def run(runtime: Runtime, work: Work, step: Step, stop: asyncio.Event) -> Outcome:

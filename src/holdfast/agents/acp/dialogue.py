@@ -19,6 +19,7 @@ from holdfast.agents.acp.flood import Bucket
 from holdfast.agents.acp.terms import Capabilities, Choice, Fault, Limits
 from holdfast.agents.acp.updates import permission_wanted, spent, terminals_of, translate, turn_usage
 from holdfast.agents.journal import Record
+from holdfast.agents.text import strip_control
 from holdfast.domain.conversation import (
     Heard,
     Noted,
@@ -36,6 +37,7 @@ from holdfast.domain.conversation import (
 STDERR_CHARACTERS = 2000
 _GARBAGE_SHOWN = 5
 _TERMINALS_REMEMBERED = 64
+_VERSION_CHARACTERS = 100
 _REQUESTS: dict[str, type[BaseModel]] = {
     "session/request_permission": schema.RequestPermissionRequest,
     "fs/read_text_file": schema.ReadTextFileRequest,
@@ -312,7 +314,7 @@ class Dialogue:
         session = can.session_capabilities or schema.SessionCapabilities()
         self.capabilities = Capabilities(
             agent=result.agent_info.title or result.agent_info.name if result.agent_info else "",
-            version=result.agent_info.version if result.agent_info else "",
+            version=strip_control(result.agent_info.version[:_VERSION_CHARACTERS]) if result.agent_info else "",
             load=bool(can.load_session),
             resume=session.resume is not None,
             fork=session.fork is not None,

@@ -16,7 +16,7 @@ from holdfast.agents.acp.ending import outcome
 from holdfast.agents.acp.files import Files
 from holdfast.agents.acp.opening import Send, next_step, turn_fault
 from holdfast.agents.acp.terminals import Terminals, end_all
-from holdfast.agents.acp.terms import Fault, Limits, Opening, SessionWanted, TurnOutcome
+from holdfast.agents.acp.terms import Capabilities, Fault, Limits, Opening, SessionWanted, TurnOutcome
 from holdfast.agents.bell import close_input, follow_batches, send, stop, suspend_limit, sync
 from holdfast.agents.journal import Record
 from holdfast.agents.launch import Launch, Lost, RunState, of_this_boot, start, state
@@ -232,7 +232,8 @@ class _Worker:
         session = self._dialogue.session
         assert session is not None
         await self._tell()
-        opening = Opening(session.id, session.carried, self._dialogue.turns, self._dialogue.last_turn)
+        can = self._dialogue.capabilities or Capabilities()
+        opening = Opening(session.id, session.carried, self._dialogue.turns, self._dialogue.last_turn, can.version)
         text = await self._next_prompt(opening)
         if text is None:
             self._leave(None)

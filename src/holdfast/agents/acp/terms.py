@@ -112,12 +112,14 @@ class Opening:
     """When a prompt is wanted: the session's id, how many prompts this run has had, and how the last turn ended.
 
     `carried` says that the session knows what was said in it before; where it does not, the first prompt must tell it.
+    `version` is the agent's own, empty where it told none.
     """
 
     session_id: str
     carried: bool
     turn: int
     last: TurnEnded | None
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Agent:
         methods = [] if self._about.get("auth", "none") == "none" else [{"id": "code-word", "name": "Code word"}]
         return {
             "protocolVersion": self._about.get("protocol", 1),
-            "agentInfo": {"name": self._about.get("name", "scripted"), "version": "1"},
+            "agentInfo": {"name": self._about.get("name", "scripted"), "version": self._about.get("version", "1")},
             "agentCapabilities": {"loadSession": bool(self._about["load"]), "sessionCapabilities": session},
             "authMethods": methods,
         }
