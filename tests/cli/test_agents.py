@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -84,6 +85,9 @@ for line in sys.stdin:
     elif asked["method"] == "session/new":
         modes = [{{"id": "code", "name": "Code"}}, {{"id": "plan", "name": "Plan"}}]
         told = {{"sessionId": "s1", "modes": {{"currentModeId": "code", "availableModes": modes}}}}
+    elif asked["method"] == "session/prompt" and "-p" in sys.argv:
+        usage = {{"inputTokens": 9, "outputTokens": 1, "totalTokens": 10}}
+        told = {{"stopReason": "end_turn", "usage": usage}}
     else:
         sys.exit("nothing else may be asked: " + asked["method"])
     print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "result": told}}), flush=True)
@@ -104,7 +108,21 @@ def test_a_check_opens_a_session_sends_no_prompt_and_says_what_the_agent_can_do(
     assert (can["version"], can["load"], can["fork"], can["resume"]) == ("9", True, True, False)
     assert [mode["id"] for mode in can["modes"]] == ["code", "plan"]
     assert not (speaking.repository / "began").exists()
-    assert "goes on with a session  yes" in speaking("agent", "check", "mine").out
+    assert (shown.json["prompted"], shown.json["usage"], shown.json["project"]) == (False, None, "")
+    told = speaking("agent", "check", "mine").out
+    assert "goes on with a session  yes" in told
+    assert "not told before its first turn: add --prompt" in told
+    assert "none: this is no project" in told
+
+
+def test_a_check_in_a_project_names_the_sandbox_and_with_a_prompt_what_the_agent_tells(speaking: Program) -> None:
+    assert speaking("init", "--sandbox", "none", PATH=os.environ["PATH"]).code == 0
+    own = speaking.home / "agents.toml"
+    own.write_text(own.read_text().replace('command = ["mine"]', 'command = ["mine", "-p"]'), encoding="utf-8")
+    checked = speaking("agent", "check", "mine", "--prompt", "--project", "shop").out
+    assert "none, as in a task of shop" in checked
+    assert "tokens; their cost follows from prices" in checked
+    assert not list((speaking.data / "drafts").iterdir()), "nothing is left of it"
 
 
 def test_a_check_tells_how_to_log_in_where_the_agent_wants_that(speaking: Program) -> None:

@@ -14,7 +14,7 @@ from tests.engine.conftest import opened, repository, settings  # noqa: F401 - t
 from tests.sandbox.boxes import IMAGE
 from tests.sandbox.conftest import working
 
-from holdfast.app import plans, projects, steps, supervisor
+from holdfast.app import agents, plans, projects, steps, supervisor
 from holdfast.domain.planfile import parse
 from holdfast.errors import Unavailable, UsageError
 from holdfast.sandbox import made, named
@@ -147,6 +147,28 @@ def test_a_supervisor_can_read_the_files_of_its_plan_and_change_none(tmp_path: P
         files = bench.house.places.supervisor(plan.id) / "files"
         assert sorted(path.name for path in files.iterdir()) == [".gitignore", "README"]
         assert (files / "README").read_text() == "hello\n"
+
+
+@pytest.mark.usefixtures("bubblewrap")
+def test_an_agent_is_checked_in_the_sandbox_of_its_tasks(tmp_path: Path, repository: Path) -> None:  # noqa: F811
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "agent.json").write_text(json.dumps({"turns": [[{"usage": {"input": 7, "cost": 0.5, "used": 7}}]]}))
+    command = json.dumps([sys.executable, "-m", "holdfast.agents.scripted", str(scripts / "agent.json")])
+    (scripts / "agents.toml").write_text(f"[mine]\ncommand = {command}\n")
+    chosen = replace(
+        settings(tmp_path), sandbox="bubblewrap", sandbox_readable=str(SOURCE), agents=scripts / "agents.toml"
+    )
+    for bench in opened(chosen, repository):
+        with pytest.raises(Unavailable, match="opened no session in the sandbox bubblewrap") as refused:
+            agents.check(bench.house, "mine", path=repository)
+        assert "HOLDFAST_SANDBOX=none" in refused.value.hint
+        bench.house.settings.sandbox_readable = f"{SOURCE}:{scripts}"
+        checked = agents.check(bench.house, "mine", path=repository, prompt=True)
+        assert (checked.sandbox, checked.project) == ("bubblewrap", bench.project.slug)
+        assert checked.usage is not None
+        assert (checked.usage.total_tokens, checked.usage.cost_usd) == (7, 0.5)
+        assert not list(bench.house.places.draft("").iterdir())
 
 
 def path_without_sandboxes(tmp_path: Path) -> str:

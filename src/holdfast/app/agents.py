@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.agents.catalog import AgentSpec, Found, find, known, named
-from holdfast.errors import Unavailable
+from holdfast.domain import permissions
+from holdfast.errors import Unavailable, UserError
 from holdfast.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdfast.agents.acp import Capabilities, Opening, TurnOutcome
-    from holdfast.domain.conversation import PermissionWanted, Update
+    from holdfast.app.wire import House
+    from holdfast.domain.conversation import PermissionWanted, TokenUsage, Update
+    from holdfast.domain.plan import Project
+    from holdfast.sandbox import Sandbox, SandboxName
+
+QUESTION = "Answer with the word yes alone. Use no tool and change nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +45,21 @@ class AgentView:
 
 @dataclass(frozen=True, slots=True)
 class AgentCheck:
-    """What an agent said it can do when a session was opened with it. `seconds` is what all of that took."""
+    """What an agent said it can do when a session was opened with it. `seconds` is what all of that took.
+
+    `sandbox` is what it ran in, as a task of `project` would (empty: there was none). `usage` is what it told that it
+    used; ACP has no other way to say that it tells that, so before a turn (`prompted`) None means nothing.
+    """
 
     name: str
     path: str
     can: Capabilities
     seconds: float
     peak_memory_bytes: int
+    sandbox: str
+    project: str
+    prompted: bool
+    usage: TokenUsage | None
 
 
 def list_(settings: Settings, *, found_only: bool = False) -> tuple[AgentView, ...]:
@@ -70,61 +84,118 @@ def require(settings: Settings, name: str) -> tuple[AgentSpec, Found]:
     return spec, place
 
 
-def check(settings: Settings, name: str) -> AgentCheck:
-    """Opens a session with an agent, in an empty folder, and ends it: no prompt is sent, so it costs nothing.
+def check(house: House, name: str, *, project: str = "", path: Path | None = None, prompt: bool = False) -> AgentCheck:
+    """Opens a session with an agent, in an empty folder, and ends it; without `prompt` it costs nothing.
 
-    Raises Unavailable, with what the agent said, where its program is missing, no session is opened, or it wants a
-    login. The agent may keep the empty session in its own history.
+    It is confined as in a task of that project, or of the one that `path` is in; where there is none it is not. With
+    `prompt` it is asked one short question, since only a turn shows whether it tells what it uses; whatever it asks
+    permission for is refused.
+
+    Raises Unavailable, with what the agent said, where its program is missing, the sandbox does not work, no session is
+    opened, no answer given, or it wants a login. The agent may keep the session in its own history.
     """
-    spec, place = require(settings, name)
-    with tempfile.TemporaryDirectory(prefix="holdfast-check-") as folder:
-        outcome = asyncio.run(_open(settings, spec, place, Path(folder)))
-    if not outcome.session_id:
-        hint = spec.login if outcome.reason == "not_logged_in" else f"try it by hand: {' '.join(spec.command)}"
-        raise Unavailable(
-            f"agent {name!r} opened no session: {outcome.message}",
-            hint=f"log in: {hint}" if outcome.reason == "not_logged_in" and hint else hint,
-            code=outcome.reason,
-        )
-    return AgentCheck(name, str(place.path), outcome.capabilities, outcome.seconds, outcome.peak_memory_bytes)
-
-
-async def _open(settings: Settings, spec: AgentSpec, place: Found, folder: Path) -> TurnOutcome:
-    from holdfast.agents import Launch, environment, kill_strays
-    from holdfast.agents.acp import Limits, SessionWanted, run_session
     from holdfast.clock import new_id
+    from holdfast.engine import confine
+    from holdfast.engine.agent_drafter import FILES, remove_left
+    from holdfast.sandbox import SandboxName, made
 
-    (folder / "worktree").mkdir()
-    launch = Launch(
-        cwd=str(folder / "worktree"),
-        env=environment(settings.command_environment.split(","), {}, spec.variables(os.environ)),
-        token=new_id(),
-        argv=(str(place.path), *spec.command[1:]),
-        grace_seconds=settings.stop_grace_seconds,
+    spec, place = require(house.settings, name)
+    found = _project(house, project, path or Path.cwd())
+    sandbox = confine.sandbox_of(house.settings, found) if found is not None else made(SandboxName.NONE, "")
+    if found is not None and sandbox.name is not SandboxName.NONE:
+        house.workspaces.vault(found)  # all that is confined is shown it
+    folder = house.places.draft(new_id())
+    remove_left(folder.parent)
+    (folder / FILES).mkdir(parents=True)
+    try:
+        outcome = asyncio.run(_open(house, spec, found, sandbox, folder, prompt))
+    finally:
+        confine.kill_run(sandbox, folder.name)
+        shutil.rmtree(folder, ignore_errors=True)
+    if not outcome.session_id or (prompt and not outcome.succeeded):
+        raise _no_answer(spec, sandbox.name, outcome)
+    return AgentCheck(
+        name,
+        str(place.path),
+        outcome.capabilities,
+        outcome.seconds,
+        outcome.peak_memory_bytes,
+        str(sandbox.name),
+        found.slug if found is not None else "",
+        prompt,
+        outcome.usage,
     )
 
-    async def no_prompt(opening: Opening) -> str | None:
+
+def _project(house: House, slug: str, path: Path) -> Project | None:
+    """Gives the project of that slug, else the one that `path` is in, None where that is no project's."""
+    from holdfast.app import projects
+
+    try:
+        return projects.find(house, slug, path)
+    except UserError:
+        if slug:
+            raise
         return None
+
+
+def _no_answer(spec: AgentSpec, sandbox: SandboxName, outcome: TurnOutcome) -> Unavailable:
+    where = "" if sandbox == "none" else f" in the sandbox {sandbox}"
+    what = "did not answer" if outcome.session_id else "opened no session"
+    hint = f"log in: {spec.login}" if spec.login and outcome.reason == "not_logged_in" else ""
+    if not hint and where:
+        hint = f"try it without the sandbox: HOLDFAST_SANDBOX=none holdfast agent check {spec.name}"
+    hint = hint or f"try it by hand: {' '.join(spec.command)}"
+    return Unavailable(f"agent {spec.name!r} {what}{where}: {outcome.message}", hint=hint, code=outcome.reason)
+
+
+async def _open(
+    house: House, spec: AgentSpec, project: Project | None, sandbox: Sandbox, folder: Path, prompt: bool
+) -> TurnOutcome:
+    """Holds the session in a folder like that of a question to a drafter: the next one removes what a crash left."""
+    from holdfast.agents import Launch, environment
+    from holdfast.agents.acp import Limits, SessionWanted, run_session
+    from holdfast.engine import confine
+    from holdfast.engine.agent_drafter import FILES, RUN
+
+    settings, places = house.settings, house.places
+    command, shown = confine.shown_to_agent(sandbox, places, folder / "home", spec)
+    plain = Launch(
+        argv=command,
+        cwd=str(folder / FILES),
+        env=environment(settings.command_environment.split(","), {}, spec.variables(os.environ)),
+        timeout_seconds=settings.planner_timeout_seconds,
+        grace_seconds=settings.stop_grace_seconds,
+        journal_max_bytes=settings.agent_journal_max_bytes,
+        secrets=settings.secret_names,
+        token=folder.name,
+    )
+
+    def confined(launch: Launch, run: Path) -> Launch:
+        if project is None:
+            return launch
+        return confine.confined_with(launch, sandbox, settings, places, project.id, folder / "home", run, shown)
+
+    async def next_prompt(opening: Opening) -> str | None:
+        return QUESTION if prompt and opening.turn == 0 else None
 
     async def heard(updates: Sequence[Update], position: int) -> None:
         return None
 
     async def refuse(question: PermissionWanted) -> str | None:
-        return None
+        return permissions.option(question, allow=False)
 
-    try:
-        return await run_session(
-            folder / "run",
-            launch,
-            SessionWanted().with_agent(spec),
-            no_prompt,
-            on_updates=heard,
-            ask=refuse,
-            stop=asyncio.Event(),
-            limits=Limits.of(settings),
-        )
-    finally:
-        await asyncio.to_thread(kill_strays, launch.token)
+    return await run_session(
+        folder / RUN,
+        plain,
+        SessionWanted().with_agent(spec),
+        next_prompt,
+        on_updates=heard,
+        ask=refuse,
+        stop=asyncio.Event(),
+        wrap=confined,
+        limits=Limits.of(settings),
+    )
 
 
 def _view(spec: AgentSpec) -> AgentView:

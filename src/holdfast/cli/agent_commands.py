@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli.grammar import noun
+from holdfast.cli.grammar import noun, project_option
 from holdfast.cli.session import Session
 
 if TYPE_CHECKING:
-    from holdfast.app.agents import AgentView
+    from holdfast.app.agents import AgentCheck, AgentView
 
 agent = noun("agent", example="holdfast agent list", help="Agents: which there are, and what they can do.")
 
@@ -86,17 +86,21 @@ def _below_home(place: str) -> str:
     return place if place.startswith("$") else f"~/{place}"
 
 
-@agent.verb("check", example="holdfast agent check opencode")
+@agent.verb("check", example="holdfast agent check opencode --prompt")
 @click.argument("name", metavar="NAME")
-def check_(session: Session, name: str) -> int:
+@project_option
+@click.option("--prompt", is_flag=True, help="Ask it one short question too: shows whether it tells what it uses.")
+def check_(session: Session, name: str, project: str, prompt: bool) -> int:
     """Open a session with an agent and show what it can do.
 
-    No prompt is sent, so it costs nothing; the agent may remember an empty session.
+    It runs in the sandbox that a task of the project would have; HOLDFAST_SANDBOX=none is without. Unless you ask for
+    one, no prompt is sent, so it costs nothing; the agent may remember an empty session.
     """
     from holdfast.app import agents
     from holdfast.cli.render import facts, seconds, show, size
 
-    checked = agents.check(session.settings(), name)
+    with session.house() as house:
+        checked = agents.check(house, name, project=project, prompt=prompt)
     if session.json:
         session.document(checked)
         return 0
@@ -107,14 +111,38 @@ def check_(session: Session, name: str) -> int:
             [
                 ("agent", f"{can.agent or checked.name} {can.version}".strip()),
                 ("program", checked.path),
+                ("sandbox", _sandbox(checked)),
                 ("goes on with a session", "yes" if can.load or can.resume else "no: it is told what was said before"),
                 ("forks a session", "yes" if can.fork else "no"),
                 ("lists its sessions", "yes" if can.list else "no"),
                 ("modes", ", ".join(mode.id for mode in can.modes)),
                 ("models", ", ".join(model.id for model in can.models)),
+                ("tells what it uses", _usage(checked)),
                 ("logs in by", ", ".join(f"{method.name} ({method.id})" for method in can.auth_methods)),
                 ("took", f"{seconds(checked.seconds)}, {size(checked.peak_memory_bytes)} of memory"),
             ]
         ),
     )
     return 0
+
+
+def _sandbox(checked: AgentCheck) -> str:
+    if not checked.project:
+        return "none: this is no project; in one it is checked as its tasks run"
+    return f"{checked.sandbox}, as in a task of {checked.project}"
+
+
+def _usage(checked: AgentCheck) -> str:
+    used = checked.usage
+    tokens, cost = used is not None and used.total_tokens > 0, used is not None and used.cost_usd is not None
+    if not checked.prompted and not (tokens and cost):
+        return f"{'tokens; ' if tokens else 'cost; ' if cost else ''}not told before its first turn: add --prompt"
+    match tokens, cost:
+        case True, True:
+            return "tokens and cost"
+        case True, False:
+            return "tokens; their cost follows from prices where its model is known"
+        case False, True:
+            return "cost, no tokens"
+        case _:
+            return "no: a budget of tokens or cost does not see it"
