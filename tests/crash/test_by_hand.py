@@ -40,7 +40,7 @@ def complete(scene: Scene, task_id: str, failpoint: str = "") -> int:
     return process.returncode
 
 
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("mode", [pytest.param("sequential", marks=pytest.mark.campaign), "parallel"])
 def test_a_completion_killed_after_its_commit_is_merged_once(make: MakeScene, mode: str) -> None:
     scene = make(PLAN.replace("MODE", mode))
     assert crash.live(scene, Story("worker"), None, 0).code == execution.EXIT_PLAN_FAILED
