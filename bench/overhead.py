@@ -38,11 +38,13 @@ def main() -> None:
     bare = statistics.median(bare_command() for _ in range(20))
     result = {
         "cpu_ms_per_task": 1000 * statistics.median(each["cpu_seconds"] for each in per_task),
+        "least_cpu_ms_per_task": 1000 * min(each["cpu_seconds"] for each in per_task),
         "wall_ms_per_task": 1000 * statistics.median(each["wall_seconds"] for each in per_task),
         "bare_command_cpu_ms": 1000 * bare,
         "rounds": per_task,
     }
-    print(f"CPU per no-op task   {result['cpu_ms_per_task']:8.1f} ms   (limit 60)")
+    least = f"{result['least_cpu_ms_per_task']:.1f} in the round that was disturbed least"
+    print(f"CPU per no-op task   {result['cpu_ms_per_task']:8.1f} ms   (limit 60; {least})")
     print(f"wall per no-op task  {result['wall_ms_per_task']:8.1f} ms")
     print(f"bare `sh -c true`    {result['bare_command_cpu_ms']:8.1f} ms CPU")
     folder = HERE / "results"
