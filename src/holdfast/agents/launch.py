@@ -21,7 +21,7 @@ import os
 import select
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -165,7 +165,7 @@ def _record(folder: Path, launch: Launch) -> None:
     The shim gets the launch itself in memory. Nobody else needs it: a run is started once, and adopted by its journal.
     """
     redactor = Redactor(secret_values(launch.env, launch.secrets))
-    kept = asdict(launch) | {
+    kept = _plain(launch) | {
         "argv": [redactor.text(word) for word in launch.argv] if launch.argv else None,
         "shell": redactor.text(launch.shell) if launch.shell else None,
         "env": sorted(launch.env),
@@ -186,6 +186,10 @@ def _record(folder: Path, launch: Launch) -> None:
             os.close(descriptor)
 
 
+def _plain(launch: Launch) -> dict[str, object]:
+    return {field.name: getattr(launch, field.name) for field in fields(launch)}
+
+
 def secret_values(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """Gives those of the variables whose values are secrets, by names in which `*` stands for anything."""
     patterns = [name.strip() for name in names]
@@ -195,7 +199,7 @@ def secret_values(variables: Mapping[str, str], names: Iterable[str]) -> dict[st
 def _start_shim(folder: Path, lock: int, launch: Launch) -> None:
     # The first process prepares, forks the lasting one and ends: its end tells that the shim stands.
     environment = {name: os.environ[name] for name in _SHIM_ENVIRONMENT if name in os.environ}
-    told = {**asdict(launch), "env": dict(launch.env), "secrets": secret_values(launch.env, launch.secrets)}
+    told = {**_plain(launch), "env": dict(launch.env), "secrets": secret_values(launch.env, launch.secrets)}
     with (folder / "shim.log").open("wb") as log, open(os.memfd_create("launch"), "w+b") as file:
         file.write(json.dumps(told).encode())
         file.seek(0)

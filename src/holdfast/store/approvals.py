@@ -16,7 +16,7 @@ from holdfast.domain.transitions import ApprovalStatus
 from holdfast.errors import IllegalState
 from holdfast.store import events, references
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import entity, next_numbers, one, project_of
+from holdfast.store.rows import entities, entity, next_numbers, one, project_of
 from holdfast.store.tables import LOCAL_OWNER, approvals, plans, steps
 
 _OF_AGENTS = (ApprovalKind.PERMISSION, ApprovalKind.QUESTION)
@@ -213,7 +213,7 @@ def objections(connection: Connection, task_id: str) -> tuple[Approval, ...]:
         approvals.c.status == ApprovalStatus.REJECTED,
         approvals.c.comment != "",
     )
-    return tuple(entity(Approval, row) for row in connection.execute(query.order_by(approvals.c.number)))
+    return entities(Approval, connection.execute(query.order_by(approvals.c.number)))
 
 
 def cancel_open(

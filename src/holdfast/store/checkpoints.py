@@ -13,7 +13,7 @@ from holdfast.domain.references import Reference
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events
 from holdfast.store.paging import Page, Query, before, page
-from holdfast.store.rows import by_id, claim_lost, columns_of, entity, insert_fenced, prefix_range, project_of
+from holdfast.store.rows import by_id, claim_lost, columns_of, entities, entity, insert_fenced, prefix_range, project_of
 from holdfast.store.tables import checkpoints, tasks
 
 
@@ -141,7 +141,7 @@ def matching(
     query = query.order_by(*((checkpoints.c.created_at.desc(),) if whole_plan else ()), checkpoints.c.number.desc())
     if wanted.latest:
         led_to = query.where(~checkpoints.c.superseded, checkpoints.c.kind != CheckpointKind.PRE_REWIND).limit(1)
-        return tuple(entity(Checkpoint, row) for row in connection.execute(led_to))
+        return entities(Checkpoint, connection.execute(led_to))
     if wanted.number is not None and not whole_plan:
         row = connection.execute(query.where(checkpoints.c.number == wanted.number)).one_or_none()
         if row is not None:
@@ -153,7 +153,7 @@ def matching(
         if beginning:
             low, high = prefix_range(beginning)
             meanings.append(and_(column >= low, column < high))
-    return tuple(entity(Checkpoint, row) for row in connection.execute(query.where(or_(*meanings)).limit(100)))
+    return entities(Checkpoint, connection.execute(query.where(or_(*meanings)).limit(100)))
 
 
 def list_(
@@ -176,7 +176,7 @@ def list_(
 def of_plan(connection: Connection, plan_id: str) -> tuple[Checkpoint, ...]:
     """Gives all checkpoints of a plan and of its tasks, oldest first."""
     query = select(checkpoints).where(checkpoints.c.plan_id == plan_id).order_by(checkpoints.c.id)
-    return tuple(entity(Checkpoint, row) for row in connection.execute(query))
+    return entities(Checkpoint, connection.execute(query))
 
 
 def set_head(connection: Connection, task_id: str, number: int, *, claim: int | None = None) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import TIMESTAMP, BigInteger, Dialect, Integer, String, Text
@@ -114,8 +115,31 @@ class Names(TypeDecorator[tuple[str, ...]]):
     def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> object:
         return None if value is None else [str(item) for item in value]
 
-    def process_result_value(self, value: object, dialect: Dialect) -> tuple[str, ...] | None:
-        return None if value is None else tuple(cast("list[str]", value))
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Gives what reads a list; most rows have the same few, so what was read is kept."""
+        return _names_in if dialect.name == "sqlite" else _as_tuple
+
+
+@lru_cache(maxsize=256)
+def _names_in(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(json.loads(text))
+
+
+def _as_tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+class Placed(TypeDecorator[tuple[str, ...]]):
+    """Ids in the order of their places, read from "place:id,place:id"."""
+
+    impl = String
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:
+        if not value:
+            return ()
+        pairs = (entry.split(":") for entry in value.split(","))
+        return tuple(id for _, id in sorted((int(place), id) for place, id in pairs))
 
 
 class Choice(TypeDecorator[StrEnum]):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError
 
 from holdfast import clock
@@ -136,11 +136,11 @@ def _sqlite_engine(url: URL, path: Path, busy_timeout_seconds: float, *, reading
     engine = _sqlite_pool(url, path, busy_timeout_seconds, isolation_level=None, reading=reading)
     begin_with = "BEGIN" if reading else "BEGIN IMMEDIATE"
 
-    def begin(connection: Connection) -> None:
-        # Straight to the driver: at some 20 switches a task, the toolkit's way to say it costs more than it does.
-        cast("sqlite3.Connection", connection.connection.dbapi_connection).execute(begin_with).close()
+    def begin(dbapi_connection: PoolProxiedConnection) -> None:
+        cast("sqlite3.Connection", dbapi_connection.dbapi_connection).execute(begin_with).close()
 
-    event.listen(engine, "begin", begin)
+    # Not as an event: an engine that anybody listens to looks for listeners several times a statement.
+    engine.dialect.do_begin = begin
     return engine
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from holdfast import clock
 from holdfast.store.columns import Json
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import columns_of, entity, one
+from holdfast.store.rows import columns_of, entities, entity, one
 from holdfast.store.tables import iterations
 
 _DRAFTED = ("generate", "review")
@@ -66,7 +66,7 @@ def used(connection: Connection, plan_id: str, *, but_by: str) -> tuple[Mapping[
 def recent(connection: Connection, limit: int) -> tuple[Iteration, ...]:
     """Gives the newest iterations of all plans, newest first."""
     query = select(iterations).order_by(iterations.c.id.desc()).limit(limit)
-    return tuple(entity(Iteration, row) for row in connection.execute(query))
+    return entities(Iteration, connection.execute(query))
 
 
 def list_(connection: Connection, plan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Iteration]:

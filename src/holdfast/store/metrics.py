@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from holdfast import clock
-from holdfast.store.rows import entity
+from holdfast.store.rows import entities
 from holdfast.store.tables import metrics
 
 
@@ -49,4 +49,4 @@ def add_all(connection: Connection, plan_id: str, step_id: str, measured: Mappin
 def of_plan(connection: Connection, plan_id: str) -> tuple[Metric, ...]:
     """Gives all values of a plan and of its steps, in the order of their first writing."""
     query = select(metrics).where(metrics.c.plan_id == plan_id).order_by(metrics.c.id)
-    return tuple(entity(Metric, row) for row in connection.execute(query))
+    return entities(Metric, connection.execute(query))

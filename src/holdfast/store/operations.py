@@ -12,7 +12,7 @@ from holdfast import clock
 from holdfast.errors import IllegalState
 from holdfast.store import references
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import entity, next_numbers, one
+from holdfast.store.rows import entities, entity, next_numbers, one
 from holdfast.store.tables import OperationStatus, operations
 
 # The kind of operation by which a command asks a worker for a checkpoint of the task that it runs.
@@ -95,7 +95,7 @@ def of_kind(connection: Connection, plan_id: str, kind: str) -> tuple[Operation,
     """Gives a plan's operations of one kind, oldest first."""
     where = (operations.c.plan_id == plan_id, operations.c.kind == kind)
     query = select(operations).where(*where).order_by(operations.c.started_at, operations.c.id)
-    return tuple(entity(Operation, row) for row in connection.execute(query))
+    return entities(Operation, connection.execute(query))
 
 
 def get(connection: Connection, operation_id: str) -> Operation:
@@ -118,7 +118,7 @@ def open_ones(connection: Connection, *, plan_id: str | None = None) -> tuple[Op
     query = select(operations).where(operations.c.status == OperationStatus.OPEN).order_by(operations.c.id)
     if plan_id is not None:
         query = query.where(operations.c.plan_id == plan_id)
-    return tuple(entity(Operation, row) for row in connection.execute(query))
+    return entities(Operation, connection.execute(query))
 
 
 def restoring(connection: Connection, plan_id: str) -> Operation | None:

@@ -19,7 +19,7 @@ from holdfast.domain.transitions import PauseReason, PhaseStatus, PlanStage, Pla
 from holdfast.errors import IllegalState, NotFound, UsageError
 from holdfast.store import events, references, tasks
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, change, changeable, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.rows import by_id, change, changeable, columns_of, entities, entity, next_numbers, one, project_of
 from holdfast.store.tables import LOCAL_OWNER, phases, plans, projects
 from holdfast.store.tables import events as event_rows
 
@@ -246,7 +246,7 @@ def tell(connection: Connection, plan: Plan, subtype: str, actor: str, data: Map
 
 def phases_of(connection: Connection, plan_id: str) -> tuple[Phase, ...]:
     """Gives a plan's phases in their order."""
-    return tuple(entity(Phase, row) for row in connection.execute(_PHASES, {"plan": plan_id}))
+    return entities(Phase, connection.execute(_PHASES, {"plan": plan_id}))
 
 
 def tasks_of(connection: Connection, plan_id: str) -> tuple[Task, ...]:
@@ -354,7 +354,7 @@ def executing(connection: Connection, *, home: str) -> tuple[Plan, ...]:
         .where(projects.c.home == home, plans.c.status.in_(transitions.PLAN_EXECUTING))
         .order_by(plans.c.number)
     )
-    return tuple(entity(Plan, row) for row in connection.execute(query))
+    return entities(Plan, connection.execute(query))
 
 
 def home(connection: Connection, plan_id: str) -> str:

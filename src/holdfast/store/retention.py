@@ -16,7 +16,7 @@ from holdfast.store import checkpoints as checkpoint_rows
 from holdfast.store import events, plans, steps
 from holdfast.store.blobs import Blob
 from holdfast.store.operations import RESTORATION
-from holdfast.store.rows import entity
+from holdfast.store.rows import entities
 from holdfast.store.tables import OperationStatus, blobs, checkpoints, file_snapshots, metadata, operations
 
 # Rows that one statement names by their ids.
@@ -98,7 +98,7 @@ def _referring() -> list[Column[str]]:
 def idle_blobs(connection: Connection) -> tuple[Blob, ...]:
     """Gives the blobs that no row refers to."""
     query = select(blobs).where(*(~exists().where(column == blobs.c.digest) for column in _referring()))
-    return tuple(entity(Blob, row) for row in connection.execute(query))
+    return entities(Blob, connection.execute(query))
 
 
 def forget_blobs(connection: Connection, digests: Sequence[str]) -> None:

@@ -8,7 +8,18 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Executable, Select, Table, bindparam, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    select,
+    update,
+)
 
 from holdfast.domain.budget import Budget
 from holdfast.errors import ClaimLost, NotFound
@@ -27,18 +38,30 @@ def _names(kind: type[Any]) -> tuple[str, ...]:
 
 def entity(kind: type[Entity], row: AnyRow, **given: object) -> Entity:
     """Builds a dataclass from the columns of its fields' names; a `budget` comes from its three columns."""
-    names, picked, budget = _places(kind, row._fields)  # pyright: ignore[reportPrivateUsage]  # a documented name
+    columns = row._fields  # pyright: ignore[reportPrivateUsage]  # a documented name
+    return kind(**(_values(_places(kind, columns), row) | given))
+
+
+def entities(kind: type[Entity], result: CursorResult[Any]) -> tuple[Entity, ...]:
+    """Builds one of each row; all rows are fetched at once, which costs half of one at a time."""
+    places = _places(kind, tuple(result.keys()))
+    return tuple(kind(**_values(places, row)) for row in result.all())
+
+
+def _values(places: Places, row: AnyRow) -> dict[str, Any]:
+    names, picked, budget = places
     values: dict[str, Any] = dict(zip(names, picked(row), strict=True))
     if budget is not None:
         values["budget"] = Budget(*budget(row))
-    return kind(**(values | given))
+    return values
 
 
 Pick: TypeAlias = Callable[[AnyRow], tuple[Any, ...]]
+Places: TypeAlias = tuple[tuple[str, ...], Pick, Pick | None]
 
 
 @lru_cache
-def _places(kind: type[Any], columns: tuple[str, ...]) -> tuple[tuple[str, ...], Pick, Pick | None]:
+def _places(kind: type[Any], columns: tuple[str, ...]) -> Places:
     """Gives the columns that are fields of `kind`, how to pick them out of a row, and how those of a budget."""
     found = tuple(name for name in _names(kind) if name in columns)
     budget = itemgetter(*map(columns.index, _BUDGET)) if "budget" in _names(kind) else None

@@ -18,7 +18,7 @@ from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import approvals, events
 from holdfast.store.paging import Page, before, page
-from holdfast.store.rows import by_id, change, changeable, claim_lost, columns_of, entity, insert_fenced, one
+from holdfast.store.rows import by_id, change, changeable, claim_lost, columns_of, entities, entity, insert_fenced, one
 from holdfast.store.tables import plans, projects, steps, tasks, workers
 
 # A worker with a task says more often that it is there; after this long without, nobody knows whether the task runs.
@@ -243,7 +243,7 @@ def numbers(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
 def of_task(connection: Connection, task_id: str) -> tuple[Step, ...]:
     """Gives all steps of a task, oldest first."""
     query = select(steps).where(steps.c.task_id == task_id).order_by(steps.c.number)
-    return tuple(entity(Step, row) for row in connection.execute(query))
+    return entities(Step, connection.execute(query))
 
 
 def running(connection: Connection, task_id: str) -> Step | None:
@@ -314,7 +314,7 @@ def _tell(
 def of_plan(connection: Connection, plan_id: str) -> tuple[Step, ...]:
     """Gives all steps of a plan, oldest first."""
     query = select(steps).where(steps.c.plan_id == plan_id).order_by(steps.c.number)
-    return tuple(entity(Step, row) for row in connection.execute(query))
+    return entities(Step, connection.execute(query))
 
 
 def usage(connection: Connection, *, now: datetime, plan_id: str | None = None, task_id: str | None = None) -> Usage:

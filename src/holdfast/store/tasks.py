@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, cast, delete, func, select, update
+from sqlalchemy import Connection, String, bindparam, cast, delete, func, select, type_coerce, update
 
 from holdfast import clock
 from holdfast.domain import transitions
@@ -16,8 +16,19 @@ from holdfast.domain.task import Task
 from holdfast.domain.transitions import TaskStatus
 from holdfast.errors import IllegalState, NotFound
 from holdfast.store import events, references
-from holdfast.store.paging import AnyRow
-from holdfast.store.rows import by_id, change, changeable, claim_lost, columns_of, entity, next_numbers, one, project_of
+from holdfast.store.columns import Placed
+from holdfast.store.rows import (
+    by_id,
+    change,
+    changeable,
+    claim_lost,
+    columns_of,
+    entities,
+    entity,
+    next_numbers,
+    one,
+    project_of,
+)
 from holdfast.store.tables import approvals, checkpoints, messages, phases, plans, steps, task_dependencies, tasks
 
 _GUARDED = frozenset(
@@ -51,18 +62,18 @@ def _store_dependencies(connection: Connection, task_id: str, depends_on: Sequen
         connection.execute(task_dependencies.insert(), rows)
 
 
-# What a task depends on comes with its row, as "place:id,place:id": one statement instead of two, wherever tasks are
-# read. An aggregate has no order of its own, so the places are in it.
-_DEPENDS_ON = (
+# What a task depends on comes with its row: one statement instead of two, wherever tasks are read. An aggregate has no
+# order of its own, so the places are in it.
+_DEPENDS_ON = type_coerce(
     select(
         func.aggregate_strings(
             cast(task_dependencies.c.position, String) + ":" + task_dependencies.c.depends_on_id, ","
         )
     )
     .where(task_dependencies.c.task_id == tasks.c.id)
-    .scalar_subquery()
-    .label("depends_on")
-)
+    .scalar_subquery(),
+    Placed(),
+).label("depends_on")
 _TASKS = select(tasks, _DEPENDS_ON)
 _BY_ID = _TASKS.where(tasks.c.id == bindparam("wanted"))
 _LOCKED = _BY_ID.with_for_update(key_share=True, of=tasks)
@@ -90,30 +101,19 @@ _TAKEN = (
 )
 
 
-def _entity(row: AnyRow) -> Task:
-    return entity(Task, row, depends_on=_ids(row.depends_on))
-
-
-def _ids(places: str | None) -> tuple[str, ...]:
-    if not places:
-        return ()
-    pairs = (entry.split(":") for entry in places.split(","))
-    return tuple(id for _, id in sorted((int(place), id) for place, id in pairs))
-
-
 def get(connection: Connection, task_id: str) -> Task:
     """Gives one task; raises `NotFound`."""
-    return _entity(one(connection, _BY_ID, "such task", {"wanted": task_id}))
+    return entity(Task, one(connection, _BY_ID, "such task", {"wanted": task_id}))
 
 
 def lock(connection: Connection, task_id: str) -> Task:
     """Gives the task and keeps others from changing it until the transaction ends."""
-    return _entity(one(connection, _LOCKED, "such task", {"wanted": task_id}))
+    return entity(Task, one(connection, _LOCKED, "such task", {"wanted": task_id}))
 
 
 def of_plan(connection: Connection, plan_id: str) -> tuple[Task, ...]:
     """Gives a plan's tasks in the order of their phases and of their places in them."""
-    return tuple(_entity(row) for row in connection.execute(_OF_PLAN, {"plan": plan_id}))
+    return entities(Task, connection.execute(_OF_PLAN, {"plan": plan_id}))
 
 
 def list_(
@@ -123,14 +123,14 @@ def list_(
     query = _TASKS.where(tasks.c.status == status).order_by(tasks.c.number).limit(limit)
     if claimed_by is not None:
         query = query.where(tasks.c.claimed_by == claimed_by)
-    return tuple(_entity(row) for row in connection.execute(query))
+    return entities(Task, connection.execute(query))
 
 
 def contestants(connection: Connection, task_id: str) -> tuple[Task, ...]:
     """Gives the tasks that raced for a task, in the order in which they were entered; not those in the trash."""
     query = _TASKS.join(plans, plans.c.id == tasks.c.plan_id).where(plans.c.deleted_at.is_(None))
     query = query.where(tasks.c.contestant_of == task_id).order_by(tasks.c.number)
-    return tuple(_entity(row) for row in connection.execute(query))
+    return entities(Task, connection.execute(query))
 
 
 def keys(connection: Connection, plan_id: str, *, status: TaskStatus) -> tuple[str, ...]:
