@@ -136,28 +136,22 @@ def take_off(vault: Vault, step: Step) -> None:
 
 def take_up(runtime: Runtime, task_id: str, run: int) -> Work | None:
     """Claims the task for this worker, or gives None where this run of it is over."""
-    idle = unattended(runtime, task_id, run)
     with runtime.database.transaction() as connection:
         task = tasks.lock(connection, task_id)
         if task.run != run or task.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING):
             return None
+        # A run that was begun before: its last worker is asked for while the claim is still that worker's.
+        seen = workers.seen_with(connection, task_id) if task.status is TaskStatus.RUNNING else None
         claim = tasks.take_claim(connection, task_id, runtime.worker_id)
         work = load(connection, task, claim)
-        if work.begun is not None and idle:
-            steps.set_fields(connection, work.begun.id, claim=claim, idle_seconds=work.begun.idle_seconds + idle)
+        step = work.begun
+        if step is not None and step.ended_at is None and seen and (idle := since_life(runtime, step, seen)):
+            steps.set_fields(connection, step.id, claim=claim, idle_seconds=step.idle_seconds + idle)
         if task.status is TaskStatus.QUEUED and (work.plan.stop is not None or work.plan.cancel_requested):
             tasks.set_status(connection, work.task, TaskStatus.PAUSED, claim=claim, actor=runtime.actor)
             runtime.wake(connection, work.plan)
             return None
         return work
-
-
-def unattended(runtime: Runtime, task_id: str, run: int) -> float:
-    """Gives for how many seconds nothing of a run has run, if its step was begun and nothing of it runs now."""
-    with runtime.database.read() as connection:
-        seen = workers.seen_with(connection, task_id)
-        step = None if seen is None else steps.of_run(connection, task_id, run)
-    return 0.0 if seen is None or step is None or step.ended_at is not None else since_life(runtime, step, seen)
 
 
 def since_life(runtime: Runtime, step: Step, seen: datetime) -> float:
@@ -401,6 +395,7 @@ def end_step(connection: Connection, runtime: Runtime, work: Work, ending: Endin
         ending.step.id,
         actor=runtime.actor,
         claim=work.claim,
+        phase_id=work.phase.id,
         exit_code=outcome["exit_code"],
         interrupted=outcome["interrupted"],
         failure=outcome["failure"],

@@ -142,12 +142,15 @@ def finish(
     *,
     actor: str,
     claim: int | None = None,
+    phase_id: str | None = None,
     exit_code: int | None = None,
     interrupted: bool = False,
     failure: FailureKind | None = None,
     **columns: object,
 ) -> Step:
     """Ends a step, once: an ended one is given back as it is stored. Give an exit code, a failure or `interrupted`.
+
+    `phase_id` is the phase of its task, which is looked up where it is not given.
 
     Raises `ClaimLost` if `claim` is given and no longer the task's; the test is part of the writing statement.
     """
@@ -161,7 +164,7 @@ def finish(
         return found
     ended = entity(Step, row)
     told = {"number": ended.number, "exit_code": exit_code, "failure": failure, "commit_after": ended.commit_after}
-    _tell(connection, ended, str(state(ended)), actor, told)
+    _tell(connection, ended, str(state(ended)), actor, told, phase_id=phase_id)
     return ended
 
 
