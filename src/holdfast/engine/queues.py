@@ -21,7 +21,9 @@ RUN_TASK = "run_task"
 SERIALIZER = DBOSPortableJSONSerializer()
 
 
-# How soon the driver of a plan starts, and how soon goes on what a dead worker left.
+# How soon the driver of a plan starts, and how soon goes on what a dead worker left: in a worker that starts, which
+# waits for its first look too, and in one that is there.
+FIRST_POLL_SECONDS = 0.02
 POLL_SECONDS = 0.3
 
 
@@ -54,12 +56,13 @@ class Engine:
             use_listen_notify=False,
         )
 
-    def register_queue(self, home: str) -> str:
+    def register_queue(self, home: str, poll_seconds: float) -> str:
         """Makes the queue of a data folder and names it; to be done first, as workers look for new ones once a second.
 
         It has no limit: what a dead worker left comes here too, and a plan that held a place would wait for its tasks.
+        Done again it changes how often workers look; each takes that up at its next look.
         """
-        named = {"polling_interval_sec": POLL_SECONDS, "application_name": application(home)}
+        named = {"polling_interval_sec": poll_seconds, "application_name": application(home)}
         return self._client.register_queue(plans_queue(home), **named).name
 
     def start_plan(self, connection: Connection, home: str, plan_id: str, run: int) -> None:

@@ -13,7 +13,14 @@ from holdfast.engine import plan_run, runtime, task_run
 from holdfast.engine.answering import Answering
 from holdfast.engine.control import Control
 from holdfast.engine.places import Places
-from holdfast.engine.queues import APPLICATION_VERSION, SERIALIZER, Engine, application
+from holdfast.engine.queues import (
+    APPLICATION_VERSION,
+    FIRST_POLL_SECONDS,
+    POLL_SECONDS,
+    SERIALIZER,
+    Engine,
+    application,
+)
 from holdfast.engine.recovery import recover
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Workspaces
@@ -58,16 +65,18 @@ class Worker:
             runtime.install(self.runtime)
             stack.callback(runtime.remove)
             stack.callback(self.runtime.workspaces.close)
+            # Before the queue is looked at for the first time, so that this finds what dead workers left.
+            runtime.persistent(recover, self.runtime)
             self._launch(database)
             stack.callback(DBOS.destroy)
             stack.callback(self.runtime.close)
-            runtime.persistent(recover, self.runtime)
             self._answering = Answering(self.runtime)
             stack.callback(self._answering.close)
             runtime.persistent(self._answering.take_up)
             control = Control(self.runtime, self._look_after)
             control.start()
             stack.callback(control.stop)
+            self.runtime.engine.register_queue(self.runtime.places.home, POLL_SECONDS)
             self._stack = stack.pop_all()
         return self
 
@@ -106,5 +115,5 @@ class Worker:
                 "log_level": "ERROR",
             }
         )
-        DBOS.listen_queues([self.runtime.engine.register_queue(home)])
+        DBOS.listen_queues([self.runtime.engine.register_queue(home, FIRST_POLL_SECONDS)])
         DBOS.launch()
