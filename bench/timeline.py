@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,20 +57,22 @@ def main() -> int:
     reached = True
     with ExitStack() as stack:
         for name in ("sqlite", "postgresql") if chosen.postgres else ("sqlite",):
-            short, long = (measured(url_of(stack, name), events) for events in (SHORT, chosen.events))
-            result[name] = {str(SHORT): short, str(chosen.events): long}
-            reached &= shown(name, short, long, chosen.events)
+            short, long = (
+                stack.enter_context(history_of(url_of(stack, name), count)) for count in (SHORT, chosen.events)
+            )
+            result[name] = measured(short, long)
+            reached &= shown(name, result[name], chosen.events)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     return 0 if reached else 1
 
 
-def shown(name: str, short: dict[str, Any], long: dict[str, Any], events: int) -> bool:
-    print(f"\n{name}: {events:,} events written in {long['seconds_to_write']:.0f} s")
+def shown(name: str, found: dict[str, Any], events: int) -> bool:
+    print(f"\n{name}: {events:,} events written in {found['seconds_to_write']:.0f} s")
     print(f"{'first page':16} {'bare ms':>9} {'verb ms':>9} {'ratio':>7} {'at ' + format(SHORT, ','):>9} {'ratio':>7}")
     reached = True
-    for look in (each for each in long if each != "seconds_to_write"):
-        bare, verb, before = long[look]["bare_ms"], long[look]["verb_ms"], short[look]["verb_ms"]
+    for look, times in found["looks"].items():
+        bare, verb, before = times["bare_ms"], times["verb_ms"], times["short_ms"]
         beside, length = verb / bare, verb / before
         good = beside <= BESIDE_LIMIT and length <= LENGTH_LIMIT
         print(f"{look:16} {bare:9.3f} {verb:9.3f} {beside:7.2f} {before:9.3f} {length:7.2f}{'' if good else '  NO'}")
@@ -89,9 +91,22 @@ def url_of(stack: ExitStack, name: str) -> str:
     return stack.enter_context(server.database())
 
 
-def measured(url: str, count: int) -> dict[str, Any]:
-    """Gives the milliseconds of each look, bare and as the verb, at a history of `count` events."""
-    from holdfast.app import history
+@dataclass(frozen=True)
+class History:
+    """An open database with so many events, and the ways to look at them."""
+
+    house: House
+    looks: dict[str, Look]
+    seconds_to_write: float
+
+    def verb(self, look: str) -> Callable[[], Any]:
+        from holdfast.app import history
+
+        return lambda: history.timeline(self.house, limit=PAGE, **self.looks[look].filters)
+
+
+@contextmanager
+def history_of(url: str, count: int) -> Iterator[History]:
     from holdfast.app.wire import open_house
     from holdfast.settings import Settings
 
@@ -99,16 +114,18 @@ def measured(url: str, count: int) -> dict[str, Any]:
         with open_house(Settings(data=Path(folder), db=url), actor="bench") as house:
             began = time.perf_counter()
             ids = fill(house, count)
-            result: dict[str, Any] = {"seconds_to_write": time.perf_counter() - began}
-            for name, look in looks(house, ids, count).items():
-                found = [event.id for event in history.timeline(house, limit=PAGE, **look.filters).items]
-                with house.database.engine.connect() as connection:
-                    cursor = connection.connection.cursor()
-                    bare = bare_query(cursor, look, house.database.is_sqlite)
-                    assert [row[0] for row in bare()][:PAGE] == found, name
-                    verb = lambda look=look: history.timeline(house, limit=PAGE, **look.filters)  # noqa: E731
-                    result[name] = in_turn(bare_ms=bare, verb_ms=verb)
-            return result
+            yield History(house, looks(house, ids, count), time.perf_counter() - began)
+
+
+def measured(short: History, long: History) -> dict[str, Any]:
+    """Gives the milliseconds of each look: bare and as the verb in the long history, and as the verb in the short."""
+    found: dict[str, dict[str, float]] = {}
+    for name, look in long.looks.items():
+        with long.house.database.engine.connect() as connection:
+            bare = bare_query(connection.connection.cursor(), look, long.house.database.is_sqlite)
+            assert [row[0] for row in bare()][:PAGE] == [event.id for event in long.verb(name)().items], name
+            found[name] = in_turn(bare_ms=bare, verb_ms=long.verb(name), short_ms=short.verb(name))
+    return {"seconds_to_write": long.seconds_to_write, "looks": found}
 
 
 def in_turn(**works: Callable[[], object]) -> dict[str, float]:

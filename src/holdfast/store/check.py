@@ -42,7 +42,7 @@ class Stats:
 
 def check(database: Database) -> list[Problem]:
     """Gives everything that is wrong; an empty list means that the database keeps all its promises."""
-    with database.read() as connection:
+    with database.read(snapshot=True) as connection:
         problems = _file(connection) if database.is_sqlite else []
         if problems:
             return problems
@@ -160,7 +160,7 @@ def _gates(connection: Connection) -> list[Problem]:
 
 def stats(database: Database) -> Stats:
     """Gives rows per table, bytes, and plans per status."""
-    with database.read() as connection:
+    with database.read(snapshot=True) as connection:
         rows = {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in metadata.sorted_tables
