@@ -24,7 +24,10 @@ from holdfast.errors import HoldfastError, InfraError, UsageError
 from holdfast.store.faults import translated
 from holdfast.store.tables import SCHEMA
 
-_POOL = 20
+# Connections of one pool: so many are kept open, and so many there may be. The one used last is used next, as it has
+# its statements prepared.
+_KEPT = 10
+_MOST = 40
 _CONNECT_SECONDS = 10
 
 
@@ -158,9 +161,8 @@ def _sqlite_pool(
 ) -> Engine:
     engine = create_engine(
         url.set(database=str(path)),
-        pool_size=_POOL,
-        max_overflow=_POOL,
-        # The connection used last has its statements prepared.
+        pool_size=_KEPT,
+        max_overflow=_MOST - _KEPT,
         pool_use_lifo=True,
         connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False},
     )
@@ -227,8 +229,9 @@ def _postgres_engine(url: URL, *, reading: bool = False) -> Engine:
     return create_engine(
         url.set(query=query),
         pool_pre_ping=True,
-        pool_size=_POOL,
-        max_overflow=_POOL,
+        pool_size=_KEPT,
+        max_overflow=_MOST - _KEPT,
+        pool_use_lifo=True,
         isolation_level="AUTOCOMMIT" if reading else "READ COMMITTED",
         connect_args=arguments,
     )
