@@ -43,6 +43,8 @@ _CONFIG = (
     "gc.auto=0",
     "maintenance.auto=false",
     "index.version=2",
+    # Who waits for a worktree waits for its files, so several processes write them where there are many.
+    f"checkout.workers={min(os.cpu_count() or 1, 4)}",
     "protocol.allow=never",
 )
 _OPTIONS = tuple(part for setting in _CONFIG for part in ("-c", setting))
