@@ -1,4 +1,4 @@
-"""A completion by hand that is killed on its way is carried through by the same command."""
+"""What somebody does by hand, and a kill right after it: nothing is lost, and nothing is left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.crash.conftest import MakeScene
 from tests.harness import crash, observe
-from tests.harness.crash import Story
+from tests.harness.crash import Story, parse_kill
 from tests.harness.observe import opened
 from tests.harness.sample import Scene
 
@@ -25,6 +25,14 @@ phases:
     mode: MODE
     tasks:
       - {{key: broken, title: Broken, run: "false", max_attempts: 1}}
+"""
+PAUSED = """\
+title: Paused
+variables:
+  OUTSIDE: "{outside}"
+phases:
+  - {{title: one, pause_after: true, tasks: [{{title: First, run: "true"}}]}}
+  - {{title: two, tasks: [{{title: Second, run: "true"}}]}}
 """
 COMPLETE = "import sys\nfrom holdfast.app import tasks, wire\nwith wire.open_house() as house:\n"
 COMPLETE += "    tasks.complete(house, sys.argv[1])\n"
@@ -64,3 +72,18 @@ def test_a_completion_killed_after_its_commit_is_merged_once(make: MakeScene, mo
     assert crash.live(scene, Story("worker"), None, 1).code == 0
     evidence = observe.gather(scene)
     assert evidence.view.plan.status is PlanStatus.COMPLETED
+
+
+def test_a_task_killed_after_an_edit_by_hand_was_kept_has_its_initial_checkpoint_too(make: MakeScene) -> None:
+    scene = make(PAUSED)
+    crash.live(scene, Story("worker"), None, 0)
+    with opened(scene) as house:
+        view = plans.show(house, plans.find(house, ""))
+        assert view.plan.status is PlanStatus.PAUSED
+        (house.places.plan_worktree(view.plan) / "by-hand").write_text("mine\n")
+        plans.resume(house, view.plan.id)
+    assert crash.live(scene, Story("worker"), parse_kill("engine.prepare.worktree_ready:1"), 1).killed
+    assert crash.live(scene, Story("worker"), None, 2).code == 0
+    with opened(scene) as house:
+        found = tasks.show(house, view.tasks[1].id).checkpoints
+        assert [str(each.kind) for each in found] == ["step", "initial", "pre_rewind"]

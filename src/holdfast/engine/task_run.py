@@ -23,7 +23,7 @@ from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, OwnGit, begun, bound, changes, fresh, own_git_of
 from holdfast.domain.plan import PhaseMode, Plan
 from holdfast.domain.step import Step, worked_seconds
-from holdfast.domain.task import Executor, FailureKind
+from holdfast.domain.task import Executor, FailureKind, Task
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import confine, task_agent, task_command
 from holdfast.engine.kept import KeptFiles, restore_kept
@@ -200,7 +200,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
             begin_with_kept(runtime, work, worktree)
         failpoint("engine.prepare.worktree_ready")
         initial, kept = None, KeptFiles()
-        if work.task.head_checkpoint == 0:
+        if begins(runtime, work.task):
             snapshot = worktree.snapshot(own=found)
             initial = task_checkpoint(runtime, work, None, CheckpointKind.INITIAL, snapshot, head)
             kept = keep_ignored(runtime, work, worktree)
@@ -209,6 +209,15 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         if initial is not None:
             add_checkpoint(connection, runtime, work, initial, kept)
         return begin(connection, runtime, work, head, configuration, found)
+
+
+def begins(runtime: Runtime, task: Task) -> bool:
+    """Tells whether the task's initial checkpoint is to be made."""
+    if task.head_checkpoint == 0 or task.started_at is not None:
+        return task.head_checkpoint == 0
+    # A worker that died here may have kept what was in the way, and no more.
+    with runtime.database.read() as connection:
+        return not checkpoints.has_begun(connection, task.id)
 
 
 def starts_clean(runtime: Runtime, work: Work) -> bool:
