@@ -32,6 +32,8 @@ from tests.harness.sample import Scene, make_scene
 # What a worker does only when it takes over: killed there, after any kill before.
 RECOVERY = (
     "engine.recovery.handed_back",
+    "engine.worker.recovered",
+    "engine.worker.launched",
     "engine.restart.strays_killed",
     "engine.restart.worktree_reset",
     "engine.agent.strays_killed",

@@ -11,7 +11,7 @@ from tests.harness.crash import Kill, Mode, Story, parse_kill
 from tests.harness.postgres import PostgresServer
 
 # Points between two durable effects each; passes of a sequential task, of a parallel one, and of the plan's driver.
-STORIES: list[tuple[Mode, str]] = [
+STORIES = [
     ("worker", "vcs.vault.renamed:1 launch.recorded:1 engine.seal.snapshot:1 engine.commit.written:1"),
     ("worker", "engine.prepare.worktree_ready:4 engine.merge.commit_written:1 engine.checkpoint.written:3"),
     (
@@ -21,6 +21,11 @@ STORIES: list[tuple[Mode, str]] = [
     ("all", "@begin:left engine.restart.strays_killed:1 vcs.checkpoint.ref_written:2 engine.seal.before_commit:1"),
     ("all", "shim.command_ended:5 engine.merge.merged:1 vcs.pack.without_index:1 engine.seal.committed:1"),
     ("worker", "shim.exit_written:2"),
+    pytest.param(
+        "worker",
+        "engine.seal.snapshot:2 engine.worker.recovered:1 engine.worker.launched:1",
+        marks=pytest.mark.campaign,
+    ),
 ]
 
 
