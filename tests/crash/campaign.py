@@ -32,6 +32,8 @@ from tests.harness.sample import Scene, make_scene
 # What a worker does only when it takes over: killed there, after any kill before.
 RECOVERY = (
     "engine.recovery.handed_back",
+    "engine.worker.recovered",
+    "engine.worker.launched",
     "engine.restart.strays_killed",
     "engine.restart.worktree_reset",
     "engine.agent.strays_killed",
@@ -194,6 +196,8 @@ def main() -> int:
     options.add_argument("--interval", action="store_true", help="with --story: interval checkpoints every 0.05 s")
     options.add_argument("--bug", default="", help="with --story: a seeded bug of tests/harness/bugs.py")
     chosen = options.parse_args()
+    if chosen.folder:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="holdfast-crash-", dir=chosen.folder))
     with databases(chosen.database) as database:
         tally = wage(prepare(database, folder), chosen)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 from tests.crash.conftest import MakeScene, Undisturbed
 from tests.harness import crash
 from tests.harness.crash import Kill, Mode, Story, parse_kill
 from tests.harness.postgres import PostgresServer
+from tests.harness.sample import SMALL, Scene
 
 # Points between two durable effects each; passes of a sequential task, of a parallel one, and of the plan's driver.
-STORIES: list[tuple[Mode, str]] = [
+STORIES = [
     ("worker", "vcs.vault.renamed:1 launch.recorded:1 engine.seal.snapshot:1 engine.commit.written:1"),
     ("worker", "engine.prepare.worktree_ready:4 engine.merge.commit_written:1 engine.checkpoint.written:3"),
     (
@@ -21,6 +23,11 @@ STORIES: list[tuple[Mode, str]] = [
     ("all", "@begin:left engine.restart.strays_killed:1 vcs.checkpoint.ref_written:2 engine.seal.before_commit:1"),
     ("all", "shim.command_ended:5 engine.merge.merged:1 vcs.pack.without_index:1 engine.seal.committed:1"),
     ("worker", "shim.exit_written:2"),
+    pytest.param(
+        "worker",
+        "engine.seal.snapshot:2 engine.worker.recovered:1 engine.worker.launched:1",
+        marks=pytest.mark.campaign,
+    ),
 ]
 
 
@@ -33,6 +40,21 @@ def test_a_plan_killed_at_named_points_goes_on_as_if_nothing_had_been(
     report = crash.play(make(), story, reference)
     assert report.problems == (), str(story)
     assert report.kills == len(story.kills), f"some points were not reached: {report.lives}, all points: {passes}"
+
+
+def delete_worktrees(scene: Scene) -> None:
+    worktrees = list(scene.data.glob("projects/*/worktrees/*"))
+    assert worktrees
+    for worktree in worktrees:
+        shutil.rmtree(worktree)
+
+
+@pytest.mark.campaign
+def test_a_worktree_deleted_after_it_was_put_back_is_put_back_again(make: MakeScene) -> None:
+    story = Story("all", (Kill("@begin:build"), Kill("engine.restart.worktree_reset:1")))
+    report = crash.play(make(SMALL), story, None, after_kill=delete_worktrees)
+    assert report.problems == (), str(story)
+    assert report.kills == len(story.kills), str(report.lives)
 
 
 @pytest.mark.parametrize("mode", [pytest.param("worker", marks=pytest.mark.campaign), "all"])

@@ -24,6 +24,7 @@ from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus, Task
 from holdfast.engine import restoring
 from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError, NotFound, UsageError
 from holdfast.store import Connection, Operation, OperationStatus, check, checkpoints, operations
+from holdfast.store import plans as plan_rows
 
 THREE = """
 title: Three
@@ -428,6 +429,26 @@ def test_who_did_not_see_that_another_went_back_is_told_where_the_heads_are(benc
         _carry_out(bench.house, other)
     assert states(shown(bench, view))["one"] == "pending"
     sound(bench)
+
+
+def test_what_changed_while_it_was_decided_has_it_decided_anew(
+    postgres_url: str, tmp_path: Path, repository: Path
+) -> None:
+    """On PostgreSQL, where two reads are of two moments."""
+    for bench in opened(settings(tmp_path, postgres_url), repository):
+        view = bench.run(TWO)
+        decided: list[Decided] = []
+        _carry_out(bench.house, lambda connection: _as_it_changes(bench, view, connection, decided))  # noqa: B023
+        assert len(decided) == 2
+        assert states(shown(bench, view))["two"] == "pending"
+
+
+def _as_it_changes(bench: Bench, view: PlanView, connection: Connection, decided: list[Decided]) -> Decided:
+    decided.append(_rewind(bench.house, connection, task_id(view, "two"), named(bench, view, "1", "two"), How()))
+    if len(decided) == 1:
+        with bench.house.database.transaction() as other:
+            plan_rows.tell(other, view.plan, "noted", "another", {})
+    return decided[-1]
 
 
 def test_a_worktree_that_was_deleted_comes_back(bench: Bench) -> None:

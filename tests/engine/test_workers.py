@@ -28,10 +28,12 @@ from holdfast.domain.planfile import parse
 from holdfast.domain.step import Step
 from holdfast.domain.transitions import PlanStatus, TaskStatus
 from holdfast.engine import recovery
+from holdfast.engine.queues import FIRST_POLL_SECONDS, POLL_SECONDS
 from holdfast.engine.task_run import since_life
 from holdfast.engine.worker import Worker
 from holdfast.errors import Unavailable
-from holdfast.store import OperationStatus, operations, tables
+from holdfast.store import OperationStatus, WorkerKind, operations, tables, workers
+from holdfast.store import Worker as Row
 from holdfast.store import tasks as task_rows
 
 WORKER = """
@@ -134,6 +136,19 @@ def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:
     assert [(step.attempt, step.interrupted) for step in view.steps] == [(1, True), (1, False)]
     assert bench.files(plan.branch)["one"] == "1\n"
     assert list(database.examine(bench.house)) == []
+
+
+def test_a_queue_that_a_worker_left_quick_when_it_died_is_looked_at_as_calmly_as_before(bench: Bench) -> None:
+    house, calm = bench.house, text("SELECT polling_interval_sec FROM queues WHERE name = :name")
+    with bench.working() as worker:
+        assert worker is not None
+        name = house.engine.register_queue(house.places.home, FIRST_POLL_SECONDS)
+        row = Row(clock.new_id(), "here", 42, WorkerKind.RUN, house.places.home, "0.1", clock.now(), clock.now())
+        with house.database.transaction() as connection:
+            workers.add(connection, row)
+        recovery.take_over(worker.runtime)
+        with house.database.read() as connection:
+            assert connection.execute(calm, {"name": name}).scalar_one() == POLL_SECONDS
 
 
 def test_a_task_that_was_queued_when_its_worker_died_is_started_and_not_told_as_interrupted(bench: Bench) -> None:

@@ -187,8 +187,4 @@ def test_a_conversation_is_so_for_long() -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(1200)
 def test_a_conversation_on_postgresql_is_always_where_it_should_be(postgres: PostgresServer) -> None:
-    class OnPostgres(Talking):
-        def fresh(self) -> str:
-            return self.stack.enter_context(postgres.database())
-
-    play(OnPostgres, 3, 8)
+    play(Talking, 3, 8, server=postgres)

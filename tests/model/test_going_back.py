@@ -92,8 +92,9 @@ def worked(files: Files, key: str) -> Files:
 
 
 class Played(RuleBasedStateMachine):
-    """A house with one repository, in a folder of its own that goes at the end."""
+    """A house with one repository, in a folder of its own that goes at the end; without a server it is on SQLite."""
 
+    server: PostgresServer | None = None
     bench: Bench
 
     def __init__(self) -> None:
@@ -110,13 +111,10 @@ class Played(RuleBasedStateMachine):
         (repository / name).write_text(content)
         git(repository, "add", ".")
         git(repository, "commit", "-q", "-m", "first")
-        own = replace(house_settings(self.folder, self.fresh()), **chosen)
+        url = self.stack.enter_context(self.server.database()) if self.server else ""
+        own = replace(house_settings(self.folder, url), **chosen)
         house = self.stack.enter_context(wire.open_house(own, actor="tester"))
         self.bench = Bench(house, projects.init(house, repository).project, repository)
-
-    def fresh(self) -> str:
-        """Gives the URL of a new database; empty = a file in the folder."""
-        return ""
 
     def sound(self) -> None:
         """Looks at everything once more at the end."""
@@ -346,7 +344,17 @@ class GoingBack(Played):
         assert self.bench.vault().fsck() == []
 
 
-def play(machine: type[Played], examples: int, length: int, *, derandomize: bool = False) -> None:
+def play(
+    machine: type[Played],
+    examples: int,
+    length: int,
+    *,
+    server: PostgresServer | None = None,
+    derandomize: bool = False,
+) -> None:
+    """Plays so many stories of so many moves, each in a database of its own."""
+    if server is not None:
+        machine = type(machine.__name__, (machine,), {"server": server})
     chosen = settings(
         max_examples=examples,
         derandomize=derandomize,
@@ -372,8 +380,4 @@ def test_a_plan_on_sqlite_is_so_for_long() -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
 def test_a_plan_on_postgresql_is_always_where_it_should_be(postgres: PostgresServer) -> None:
-    class OnPostgres(GoingBack):
-        def fresh(self) -> str:
-            return self.stack.enter_context(postgres.database())
-
-    play(OnPostgres, 2, 8)
+    play(GoingBack, 2, 8, server=postgres)

@@ -146,8 +146,4 @@ def test_such_a_plan_is_so_for_long() -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(1200)
 def test_such_a_plan_on_postgresql_is_always_where_it_should_be(postgres: PostgresServer) -> None:
-    class OnPostgres(Parallel):
-        def fresh(self) -> str:
-            return self.stack.enter_context(postgres.database())
-
-    play(OnPostgres, 3, 8)
+    play(Parallel, 3, 8, server=postgres)

@@ -8,8 +8,11 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from tests.store.world import World, build
@@ -31,14 +34,54 @@ def test_every_connection_has_the_settings_that_durability_rests_on(sqlite_datab
             assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
 
 
-def test_reading_cannot_write_and_the_connection_can_afterwards(world: World) -> None:
+def test_reading_cannot_write_and_a_transaction_can_afterwards(world: World) -> None:
     wipe = text("UPDATE counters SET value = 0")
-    with pytest.raises(InfraError) as caught, world.database.read() as connection:
-        connection.execute(wipe)
-    assert caught.value.code == "database_readonly"
-    for _ in range(3):
+    for snapshot in (False, True):
+        with pytest.raises(InfraError) as caught, world.database.read(snapshot=snapshot) as connection:
+            connection.execute(wipe)
+        assert caught.value.code == "database_readonly"
         with world.database.transaction() as connection:
             connection.execute(wipe)
+
+
+def test_a_reader_uses_the_statement_that_the_one_before_it_prepared(sqlite_database: Database) -> None:
+    """SQLite asks the authorizer only when it prepares a statement."""
+    prepared: list[int] = []
+
+    def ask(action: int, *_: object) -> int:
+        prepared.append(action)
+        return sqlite3.SQLITE_OK
+
+    def look() -> int:
+        with sqlite_database.read() as connection:
+            connection.execute(text("SELECT count(*) FROM counters")).scalar_one()
+        return prepared.count(sqlite3.SQLITE_SELECT)
+
+    with sqlite_database.read() as connection:
+        cast("sqlite3.Connection", connection.connection.dbapi_connection).set_authorizer(ask)
+    once = look()
+    with sqlite_database.transaction() as connection:
+        connection.execute(text("UPDATE counters SET value = 1"))
+    assert (once, look()) == (1, 1)
+
+
+def test_a_reader_of_postgresql_is_in_a_transaction_for_a_snapshot_only(postgres_url: str, tmp_path: Path) -> None:
+    database = Database.open(postgres_url, data=tmp_path)
+    for snapshot in (False, True, False):
+        with database.read(snapshot=snapshot) as connection:
+            assert connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            driver = cast("psycopg.Connection", connection.connection.dbapi_connection)
+            assert (driver.info.transaction_status is TransactionStatus.INTRANS) == snapshot
+    database.close()
+
+
+def test_a_snapshot_is_of_one_moment(world: World) -> None:
+    count = text("SELECT value FROM counters WHERE name = 'tasks'")
+    with world.database.read(snapshot=True) as reader:
+        before = reader.execute(count).scalar_one()
+        with world.database.transaction() as writer:
+            writer.execute(text("UPDATE counters SET value = 99 WHERE name = 'tasks'"))
+        assert (before, reader.execute(count).scalar_one()) == (3, 3)
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_sees_half_of_it(world: World) -> None:

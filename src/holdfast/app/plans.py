@@ -293,7 +293,7 @@ def refuse_foreign(house: House, project: Project) -> None:
 
 def show(house: House, plan_id: str) -> PlanView:
     """Gives a plan with its phases, tasks, open gates and steps, all of one moment."""
-    with house.database.read() as connection:
+    with house.database.read(snapshot=True) as connection:
         plan = plans.get(connection, plan_id)
         phases = tuple(plans.phases_of(connection, plan_id))
         all_tasks = tuple(plans.tasks_of(connection, plan_id))

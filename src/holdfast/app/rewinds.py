@@ -172,7 +172,8 @@ def _carry_out(house: House, deciding: Callable[[Connection], Decided]) -> Opera
     """
     first: Operation | None = None
     while True:
-        with house.database.read() as connection:
+        # Of one moment: an event that came while it was decided would else be counted as seen.
+        with house.database.read(snapshot=True) as connection:
             decided = deciding(connection)
             plan = decided.seen.plan
             seen = events.count(connection, plan.id)

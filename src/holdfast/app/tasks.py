@@ -9,6 +9,7 @@ from pathlib import Path
 from holdfast import clock
 from holdfast.app.standing import record, standing
 from holdfast.app.wire import House
+from holdfast.domain.budget import Usage
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.history import EventType
@@ -89,6 +90,12 @@ def _view(connection: Connection, task_id: str) -> TaskView:
         checkpoints=tuple(checkpoints.list_(connection, task_id=task_id, limit=1000).items),
         conversation=conversations.head(connection, Conversation(plan.id, task_id)),
     )
+
+
+def used(house: House, task_id: str) -> Usage:
+    """Gives what the steps of a task have used up to now."""
+    with house.database.read() as connection:
+        return steps.usage(connection, task_id=task_id, now=clock.now())
 
 
 def worktree(house: House, view: TaskView) -> str:

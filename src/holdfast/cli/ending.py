@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from holdfast import clock
-from holdfast.app import execution, plans, races
+from holdfast.app import execution, plans, races, tasks
 from holdfast.app.plans import PlanView
 from holdfast.app.wire import House
 from holdfast.cli import board
 from holdfast.cli.render import block, count, facts, lasted, safe, say, seconds, show
 from holdfast.cli.session import Session, as_json, print_line
-from holdfast.domain.budget import Usage, reached
-from holdfast.domain.step import worked_seconds
+from holdfast.domain.budget import reached
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.transitions import TASK_DONE, PauseReason, PlanStatus, TaskStatus
 
@@ -120,9 +118,9 @@ def advice(house: House, view: PlanView) -> list[str]:
                 f"then:  holdfast resume {name}",
             ]
         case PlanStatus.PAUSED if (task := races.raced(house, view)) and _some_completed(view):
-            return [_pick(task), *_after_pause(view, name)]
+            return [_pick(task), *_after_pause(house, view, name)]
         case PlanStatus.PAUSED:
-            return _after_pause(view, name)
+            return _after_pause(house, view, name)
         case PlanStatus.FAILED:
             return [f"try again:  holdfast resume {name}"]
         case PlanStatus.RUNNING:
@@ -144,11 +142,11 @@ def _some_completed(view: PlanView) -> bool:
     return any(task.status is TaskStatus.COMPLETED for task in view.tasks)
 
 
-def _raise_budget(view: PlanView) -> str:
+def _raise_budget(house: House, view: PlanView) -> str:
     """Gives the command that raises the limit that is used up and keeps the others, empty where none is (any more)."""
     name = f"holdfast plan budget P{view.plan.number}"
     begun = (task for task in view.tasks if task.attempt and task.status not in TASK_DONE)
-    of_tasks = ((f"{name} --task T{task.number}", task.budget, _used(view, task)) for task in begun)
+    of_tasks = ((f"{name} --task T{task.number}", task.budget, tasks.used(house, task.id)) for task in begun)
     for command, budget, used in ((name, view.plan.budget, view.usage), *of_tasks):
         if spent := reached(budget, used).partition(":")[0]:
             limits = {**asdict(budget), spent: "…"}
@@ -157,13 +155,7 @@ def _raise_budget(view: PlanView) -> str:
     return ""
 
 
-def _used(view: PlanView, task: Task) -> Usage:
-    done = [step for step in view.steps if step.task_id == task.id]
-    used = (Usage(worked_seconds(step, clock.now()), step.tokens, step.cost_usd) for step in done)
-    return sum(used, Usage())
-
-
-def _after_pause(view: PlanView, name: str) -> list[str]:
+def _after_pause(house: House, view: PlanView, name: str) -> list[str]:
     resume = f"holdfast resume {name}"
     match view.plan.pause_reason:
         case PauseReason.TASK_FAILED:
@@ -176,7 +168,7 @@ def _after_pause(view: PlanView, name: str) -> list[str]:
                 f"or put it right by hand in its worktree (task show {first}):  holdfast task complete {first}",
             ]
         case PauseReason.BUDGET:
-            if more := _raise_budget(view):
+            if more := _raise_budget(house, view):
                 return ["its budget is used up", f"give it more:  {more}   then   {resume}"]
             return [f"go on:  {resume}"]
         case PauseReason.PHASE_COMPLETE:

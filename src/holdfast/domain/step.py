@@ -72,7 +72,12 @@ def state(step: Step) -> StepState:
 
 def worked_seconds(step: Step, now: datetime) -> float:
     """Gives the wall seconds of a step up to `now` without those in which nothing of it could go on."""
-    return max(0.0, ((step.ended_at or now) - step.started_at).total_seconds() - step.idle_seconds)
+    return worked_between(step.started_at, step.ended_at or now, step.idle_seconds)
+
+
+def worked_between(start: datetime, end: datetime, idle_seconds: float) -> float:
+    """Gives the seconds between two moments without the idle ones; none where the clock was set back."""
+    return max(0.0, (end - start).total_seconds() - idle_seconds)
 
 
 def parent_of_next(steps: Sequence[Step], branch: str) -> str | None:

@@ -157,7 +157,7 @@ class Look:
 def take_turn(runtime: Runtime, plan_id: str, run: int) -> Turn:
     """Does all that can be done now, and says how long to wait or that this driver is done."""
     while True:
-        with runtime.database.read() as connection:
+        with runtime.database.read(snapshot=True) as connection:
             seen = look(connection, plan_id)
         if seen.plan.run != run or seen.plan.status not in PLAN_EXECUTING:
             settle_down(runtime, seen)

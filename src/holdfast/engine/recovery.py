@@ -10,7 +10,7 @@ from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TaskStatus
 from holdfast.engine import confine, restoring
 from holdfast.engine.driving import start_driver
-from holdfast.engine.queues import plan_workflow_id, task_workflow_id
+from holdfast.engine.queues import POLL_SECONDS, plan_workflow_id, task_workflow_id
 from holdfast.engine.requests import withdraw_orphans
 from holdfast.engine.runtime import LOG, Runtime
 from holdfast.errors import UserError
@@ -45,6 +45,8 @@ def take_over(runtime: Runtime) -> None:
         if locks.is_alive(runtime.database, worker.id):
             continue
         runtime.engine.hand_back(worker.id, worker.home)
+        # One that died as it started left its queue to be looked at as often as that needs.
+        runtime.engine.register_queue(worker.home, POLL_SECONDS)
         failpoint("engine.recovery.handed_back")
         with runtime.database.transaction() as connection:
             workers.stop(connection, worker.id, actor=runtime.actor)

@@ -24,6 +24,7 @@ from holdfast.engine.queues import (
 from holdfast.engine.recovery import recover
 from holdfast.engine.runtime import Runtime
 from holdfast.engine.workspace import Workspaces
+from holdfast.failpoints import failpoint
 from holdfast.settings import Settings
 from holdfast.store import Database, WorkerKind, backup, locks, workers
 from holdfast.store import Worker as WorkerRow
@@ -67,7 +68,9 @@ class Worker:
             stack.callback(self.runtime.workspaces.close)
             # Before the queue is looked at for the first time, so that this finds what dead workers left.
             runtime.persistent(recover, self.runtime)
+            failpoint("engine.worker.recovered")
             self._launch(database)
+            failpoint("engine.worker.launched")
             stack.callback(DBOS.destroy)
             stack.callback(self.runtime.close)
             self._answering = Answering(self.runtime)

@@ -33,9 +33,7 @@ def write(database: Database, target: Path) -> None:
     """Writes all rows as they are at one moment; the caller makes the file durable."""
     with target.open("xb") as file, zstandard.ZstdCompressor(level=6).stream_writer(file, closefd=False) as compressed:
         with io.TextIOWrapper(compressed, encoding="utf-8", write_through=True) as out:
-            with database.engine.connect() as connection:
-                level = "SERIALIZABLE" if database.is_sqlite else "REPEATABLE READ"
-                connection = connection.execution_options(isolation_level=level)  # noqa: PLW2901  (SQLAlchemy's way)
+            with database.read(snapshot=True) as connection:
                 out.write(json.dumps({"format": _FORMAT, "schema": HEAD}) + "\n")
                 count = 0
                 for line in _lines(connection):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from holdfast.domain.estimate import PastTask
+from holdfast.domain.step import worked_between
 from holdfast.domain.transitions import TaskStatus
 from holdfast.store.tables import plans, steps, tasks
 
@@ -37,8 +38,7 @@ def past_tasks(connection: Connection, *, limit: int = 1000) -> tuple[PastTask, 
             executor=row.executor,
             agent=row.agent,
             command=row.command,
-            seconds=(row.ended_at - row.started_at).total_seconds()
-            - row.idle_seconds
+            seconds=worked_between(row.started_at, row.ended_at, row.idle_seconds)
             + (before.seconds if before else 0.0),
             tokens=row.tokens + (before.tokens if before else 0),
             cost_usd=row.cost_usd + ((before.cost_usd if before else 0.0) or 0.0) if known else None,

@@ -12,7 +12,7 @@ from holdfast import clock
 from holdfast.domain.budget import Usage
 from holdfast.domain.conversation import TokenUsage
 from holdfast.domain.history import EventType
-from holdfast.domain.step import Step, state
+from holdfast.domain.step import Step, state, worked_between
 from holdfast.domain.task import FailureKind
 from holdfast.domain.usage import launches_of, spent
 from holdfast.errors import IllegalState, NotFound
@@ -332,6 +332,5 @@ def usage(connection: Connection, *, now: datetime, plan_id: str | None = None, 
     for row in rows:
         attended_until = (row.seen_at or now) + UNSEEN
         until = row.ended_at or min(now, asking.get(row.task_id, now), attended_until)
-        seconds = (until - row.started_at).total_seconds() - row.idle_seconds
-        used += Usage(max(0.0, seconds), row.tokens, row.cost_usd)
+        used += Usage(worked_between(row.started_at, until, row.idle_seconds), row.tokens, row.cost_usd)
     return used
