@@ -84,6 +84,7 @@ def test_a_branch_that_cannot_be_made_is_refused_and_nothing_is_written(
     ran: Program, name: str, code: int, told: str
 ) -> None:
     before = git(ran.repository, "for-each-ref"), git(ran.repository, "count-objects", "-v")
-    refused = ran("task", "branch", "T1", "--at", "2", "--yes", "--", name)
-    assert (refused.code, told in refused.err) == (code, True), refused.err
+    for consent in ("--yes", "--dry-run"):
+        refused = ran("task", "branch", "T1", "--at", "2", consent, "--", name)
+        assert (refused.code, told in refused.err) == (code, True), refused.err
     assert (git(ran.repository, "for-each-ref"), git(ran.repository, "count-objects", "-v")) == before

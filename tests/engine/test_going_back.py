@@ -15,7 +15,7 @@ from tests.harness import forked
 from holdfast.app import plans, restarts, rewinds, tasks, undo
 from holdfast.app.plans import PlanView
 from holdfast.app.restarts import From
-from holdfast.app.rewinds import Decided, How, _carry_out, _rewind  # pyright: ignore[reportPrivateUsage]
+from holdfast.app.rewinds import Decided, How, Preview, _carry_out, _rewind  # pyright: ignore[reportPrivateUsage]
 from holdfast.app.targets import find_checkpoint
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.restore import Preserve
@@ -94,6 +94,10 @@ def shown(bench: Bench, view: PlanView) -> PlanView:
 
 def rewind(bench: Bench, view: PlanView, key: str, to: str, how: How | None = None) -> Operation:
     return rewinds.rewind_task(bench.house, task_id(view, key), named(bench, view, to, key), how)
+
+
+def preview(bench: Bench, view: PlanView, key: str, to: str, how: How) -> Preview:
+    return rewinds.preview_rewind(bench.house, task_id(view, key), named(bench, view, to, key), how)
 
 
 # -- where it goes ---------------------------------------------------------------------------------------------------
@@ -361,8 +365,9 @@ def test_a_plan_that_runs_is_left_alone(bench: Bench) -> None:
 def test_a_name_that_is_none_for_a_branch_is_refused_before_anything_moves(bench: Bench, name: str) -> None:
     view = bench.run(THREE)
     before = files(worktree(bench))
-    with pytest.raises(UsageError, match="not a name for a branch"):
-        rewind(bench, view, "two", "1", How(branch_name=name))
+    for going in (rewind, preview):
+        with pytest.raises(UsageError, match="not a name for a branch"):
+            going(bench, view, "two", "1", How(branch_name=name))
     assert files(worktree(bench)) == before
     assert active(shown(bench, view)) == [1, 2, 3, 4, 5]
 
@@ -372,8 +377,9 @@ def test_a_branch_that_the_user_has_is_never_moved_and_all_is_put_back(bench: Be
     git(bench.repository, "branch", "taken")
     taken = git(bench.repository, "rev-parse", "taken")
     before, head = files(worktree(bench)), bench.vault().head(view.plan.branch)
-    with pytest.raises(IllegalState, match="taken"):
-        rewind(bench, view, "two", "1", How(branch_name="taken"))
+    for going in (rewind, preview):
+        with pytest.raises(IllegalState, match="taken"):
+            going(bench, view, "two", "1", How(branch_name="taken"))
     assert git(bench.repository, "rev-parse", "taken") == taken
     assert (files(worktree(bench)), bench.vault().head(view.plan.branch)) == (before, head)
     assert active(shown(bench, view)) == [1, 2, 3, 4, 5]

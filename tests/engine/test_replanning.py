@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from tests.engine.test_agents import Action, Agents, either_house, house
 from tests.engine.test_reviews import APPROVED, CHANGES, one_after_another
 from tests.engine.test_supervisor import said, talk
 
-from holdfast.app import database, edits, history, planning, plans, tasks
+from holdfast.app import database, edits, history, planning, plans, tasks, undo
 from holdfast.domain.conversation import MessageRole
 from holdfast.domain.suggestions import Stale
+from holdfast.domain.task import Task
 from holdfast.domain.transitions import PauseReason, PlanStatus
 from holdfast.errors import IllegalState
 
@@ -76,11 +78,38 @@ def test_it_suggests_and_a_person_applies(house: Agents) -> None:
     assert len([each for each in said(house, view.plan) if each[0] == "user"]) == 1
     shown = planning.apply(house.house, view.plan.id, [1, 2], dry_run=True)
     assert "Tell" in shown.after
-    planning.apply(house.house, view.plan.id, [1, 2])
-    with pytest.raises(Stale):
-        planning.apply(house.house, view.plan.id, [1], iteration=1)
+    for numbers in ([1], [1, 2]):
+        planning.apply(house.house, view.plan.id, numbers)
+        with pytest.raises(Stale):
+            planning.apply(house.house, view.plan.id, [1], iteration=1)
+        undo.undo(house.house)
+        assert statuses(plans.show(house.house, view.plan.id)) == {"build": "failed", "test": "pending"}
+    undo.redo(house.house)
     view = house.again(view.plan.id)
     assert statuses(view) == {"build": "skipped", "test": "completed", "tell": "completed"}
+    with pytest.raises(IllegalState, match="'Work' of T1 is completed by now"):
+        undo.undo(house.house)
+
+
+def test_what_was_applied_is_taken_back_with_the_tasks_that_it_opened_again(house: Agents) -> None:
+    house.agent([answer(RETRY, ADD)])
+    plan_id = house.run(PLAN % "suggest").plan.id
+    failed = _told(plans.show(house.house, plan_id).tasks)
+    planning.apply(house.house, plan_id, [1, 2])
+    opened = _told(plans.show(house.house, plan_id).tasks)
+    assert [each[:2] for each in opened] == [("build", "pending"), ("test", "pending"), ("tell", "pending")]
+    assert undo.undo(house.house).undoes == "P1#2"
+    assert _told(plans.show(house.house, plan_id).tasks) == failed
+    undo.redo(house.house)
+    assert _told(plans.show(house.house, plan_id).tasks) == opened
+    assert house.again(plan_id).plan.status is PlanStatus.COMPLETED
+    with pytest.raises(IllegalState, match="T1 is completed at T1@"):
+        undo.undo(house.house)
+    assert list(database.examine(house.house)) == []
+
+
+def _told(listed: Sequence[Task]) -> list[tuple[object, ...]]:
+    return [(task.key, task.status, task.command, task.attempt, task.failure, task.error) for task in listed]
 
 
 def test_it_changes_a_plan_so_often_and_no_more(house: Agents) -> None:

@@ -17,7 +17,7 @@ from holdfast.domain.references import label
 from holdfast.domain.task import Task
 from holdfast.errors import NotFound
 from holdfast.store import Connection, Page, checkpoints, events, plans, projects, tasks
-from holdfast.vcs import Diff, own_prefix
+from holdfast.vcs import Diff, may_export, own_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,24 @@ def own_branches(checkpoint: Checkpoint) -> dict[str, str]:
     return {short(name): commit for name, commit in noted.refs.items()} if noted else {}
 
 
+def may_branch(house: House, task_id: str, checkpoint: Checkpoint, name: str, own: str = "") -> str:
+    """Gives the commit that `branch` would make a branch of, or raises what it would; nothing is written."""
+    with house.database.read() as connection:
+        owner = owner_of(connection, task_id)
+    plan_verbs.refuse_foreign(house, owner.project)
+    commit = _own_commit(checkpoint, own) if own else checkpoint.commit
+    may_export(Path(owner.project.path), name, commit)
+    return commit
+
+
+def _own_commit(checkpoint: Checkpoint, own: str) -> str:
+    there = own_branches(checkpoint)
+    if own not in there:
+        told = f"its own git had {', '.join(sorted(there)) or 'nothing of its own'} then"
+        raise NotFound(f"the agent had no branch {own}", hint=told)
+    return there[own]
+
+
 def branch(house: House, task_id: str, named: str, name: str, own: str = "") -> str:
     """Makes branch `name` of the user's repository at a checkpoint's commit, and nothing else there; gives the commit.
 
@@ -138,13 +156,7 @@ def branch(house: House, task_id: str, named: str, name: str, own: str = "") -> 
         owner = owner_of(connection, task_id)
         checkpoint = find_checkpoint(connection, named, task=owner.task, plan=owner.plan)
     plan_verbs.refuse_foreign(house, owner.project)
-    ref = checkpoint.ref
-    if own:
-        there = own_branches(checkpoint)
-        if own not in there:
-            told = f"its own git had {', '.join(sorted(there)) or 'nothing of its own'} then"
-            raise NotFound(f"the agent had no branch {own}", hint=told)
-        ref = f"{own_prefix(checkpoint.ref)}/{there[own]}"
+    ref = f"{own_prefix(checkpoint.ref)}/{_own_commit(checkpoint, own)}" if own else checkpoint.ref
     commit = house.workspaces.vault(owner.project).export_commit(Path(owner.project.path), ref, name)
     with house.database.transaction() as connection:
         events.add(

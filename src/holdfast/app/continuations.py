@@ -9,7 +9,6 @@ from holdfast.app import rewinds
 from holdfast.app import tasks as task_verbs
 from holdfast.app.checkpoints import label_of, owner_of
 from holdfast.app.rewinds import CONTINUE, How
-from holdfast.app.standing import record, standing
 from holdfast.app.targets import find_checkpoint
 from holdfast.app.wire import House
 from holdfast.domain.checkpoint import Checkpoint
@@ -28,6 +27,7 @@ from holdfast.domain.transitions import (
 )
 from holdfast.engine import restoring
 from holdfast.engine.restoring import Continued
+from holdfast.engine.standing import record, standing
 from holdfast.errors import IllegalState, UsageError
 from holdfast.store import Connection, checkpoints, conversations, plans, tasks
 

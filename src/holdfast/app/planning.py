@@ -28,7 +28,7 @@ from holdfast.domain.step import state
 from holdfast.domain.suggestions import Suggestion
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PlanStatus
-from holdfast.engine import inquiries, suggesting
+from holdfast.engine import editing, inquiries, suggesting
 from holdfast.engine.agent_choice import agent_name
 from holdfast.engine.pricing import price_table
 from holdfast.errors import IllegalState, NotFound, OverBudget, UsageError
@@ -308,15 +308,22 @@ def revert(house: House, plan_id: str, iteration: int, *, dry_run: bool = False)
             f"the iteration {iteration} ({kept.kind}) changed nothing that could be taken back", hint=hint
         )
     old, new = parse(before, source="plan"), parse(after, source="plan")
-    return edits.revise(
-        house,
-        plan_id,
-        lambda now: take_back(now, old, new),
-        kind="revert",
-        told={"of": iteration},
-        renamed=dict(_renamed(kept)),
-        dry_run=dry_run,
-    )
+    renamed, told = dict(_renamed(kept)), {"of": iteration}
+
+    def change(now: PlanFile) -> PlanFile:
+        return take_back(now, old, new)
+
+    reopened = suggesting.reopened_by(kept)
+    if reopened is None:
+        return edits.revise(house, plan_id, change, kind="revert", told=told, renamed=renamed, dry_run=dry_run)
+    make = editing.changed(change, renamed)
+    if dry_run:
+        with house.database.read() as connection:
+            return suggesting.tried_back(connection, plan_rows.get(connection, plan_id), reopened, make)
+    told = {"by": "plan revert", **told}
+    with house.database.transaction() as connection:
+        plan = plan_rows.lock(connection, plan_id)
+        return suggesting.take_back(connection, plan, reopened, make, told, actor=house.actor, wake=house.wake)
 
 
 def _renamed(kept: Iteration) -> Iterator[tuple[str, str]]:

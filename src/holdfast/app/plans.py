@@ -383,6 +383,7 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
     restoring.finish_open(house, plan_id)
     vault, repository = house.workspaces.vault(project), Path(project.path)
     commit = vault.head(plan.branch)
+    _refuse_fork(house, plan, commit)
     if commit is None or branch_at(repository, name) is not None:
         # There already, which is no deed that could be undone; or there is nothing to write, or another's in its place.
         vault.export_branch(repository, plan.branch, name)
@@ -391,6 +392,18 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
         return name
     hand_over(house, plan, Handover(False, commit, branch=name), kind=MERGE)
     return name
+
+
+def _refuse_fork(house: House, plan: Plan, commit: str | None) -> None:
+    """Raises `IllegalState` for the plan of a fork, whose work is on a branch of its own, if nothing else was done."""
+    with house.database.read() as connection:
+        forked = [task for task in plans.tasks_of(connection, plan.id) if task.fork_point]
+    if forked and commit in (None, plan.base_commit):
+        name = f"T{forked[0].number}"
+        raise IllegalState(
+            f"P{plan.number} is a fork: what it did is on the branch of {name} alone",
+            hint=f"make it a branch of yours: holdfast task branch {name} --at latest NAME",
+        )
 
 
 def merge_files(

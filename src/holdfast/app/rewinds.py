@@ -48,7 +48,7 @@ from holdfast.store import (
     steps,
     tasks,
 )
-from holdfast.vcs import Diff, DiffLimits, Vault, diff, published
+from holdfast.vcs import Diff, DiffLimits, Vault, diff, may_export, published
 
 REWIND = "rewind"
 ROLLBACK = "rollback"
@@ -490,6 +490,10 @@ def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview
             ends = (restoration.plan.before.head_message_id, restoration.plan.after.head_message_id)
             lengths += [conversations.length(connection, end) for end in ends]
     vault = house.workspaces.vault(decided.project)
+    if name := decided.intent.branch_name:
+        restoring.check_name(vault, name)
+        if decided.project.git:
+            may_export(Path(decided.project.path), name)
     by_id = {step.id: step for step in seen.steps}
     limits = DiffLimits(house.settings.diff_max_files, house.settings.diff_max_lines)
     return Preview(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast import clock
-from holdfast.app.standing import record, standing
 from holdfast.app.wire import House
 from holdfast.domain.budget import Usage
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
@@ -19,6 +18,7 @@ from holdfast.domain.task import Task
 from holdfast.domain.transitions import PLAN_EXECUTING, TASK, TASK_ACTIVE, PhaseStatus, PlanStatus, TaskStatus
 from holdfast.engine import suggesting
 from holdfast.engine.kept import KeptFiles, keep, record_checkpoint
+from holdfast.engine.standing import record, standing
 from holdfast.engine.workspace import Place, commit_work, make_checkpoint, place_of
 from holdfast.errors import IllegalState, NotFound, Unavailable, UsageError
 from holdfast.failpoints import failpoint

@@ -85,11 +85,10 @@ def move(
     Raises `IllegalState` where that cannot be (any more).
     """
     plan = plans.lock(connection, moving.plan_id, deleted=True)
+    may_move(connection, plan, moving)
     if moving.into:
-        _refuse_going_on(connection, plan, unbegun=moving.unbegun)
         plans.delete(connection, plan, actor=actor)
     else:
-        _refuse_back(plan)
         plans.bring_back(connection, plan, actor=actor)
     intent = {TRASH: {"plan": plan.id, "into": moving.into, "unbegun": moving.unbegun}}
     begun = operations.begin(
@@ -97,6 +96,14 @@ def move(
     )
     told = {"plan": f"P{plan.number}", "title": plan.title}
     return operations.finish(connection, begun.id, outcome=told | ({"undoes": undoes} if undoes else {}))
+
+
+def may_move(connection: Connection, plan: Plan, moving: Moving) -> None:
+    """Raises `IllegalState` where a plan cannot be moved so (any more)."""
+    if moving.into:
+        _refuse_going_on(connection, plan, unbegun=moving.unbegun)
+    else:
+        _refuse_back(plan)
 
 
 def _refuse_going_on(connection: Connection, plan: Plan, *, unbegun: bool = False) -> None:

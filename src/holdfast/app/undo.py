@@ -16,8 +16,8 @@ from holdfast.app import plans as plan_verbs
 from holdfast.app.forks import FORK
 from holdfast.app.trash import Moving, moving_of
 from holdfast.app.wire import House
+from holdfast.domain.plan import Plan, refuse_deleted
 from holdfast.domain.restore import Preserve, Restoration, turned_round
-from holdfast.domain.transitions import TASK_DONE, PhaseStatus, TaskStatus
 from holdfast.engine import restoring
 from holdfast.engine.handover import Handover, hand_over, handover_of
 from holdfast.engine.restoring import Intent, intent_of
@@ -32,7 +32,6 @@ from holdfast.store import (
     plans,
     projects,
     restorations,
-    tasks,
 )
 from holdfast.store.iterations import Iteration
 from holdfast.store.operations import RESTORATION
@@ -182,21 +181,48 @@ def _take_back(house: House, deed: Deed) -> Deed:
     return deeds(house, plan_id=deed.plan_id)[0]
 
 
-def _hand_back(house: House, handed: Handover, done: Operation, deed: Deed) -> None:
-    """Takes back what a merge wrote, a branch or files, or writes again what was taken back."""
+def may_take_back(house: House, deed: Deed) -> None:
+    """Raises what keeps a deed from being taken back, as far as that is seen before it is begun; nothing is written."""
+    if "#" in deed.name:
+        planning.revert(house, deed.plan_id, int(deed.name.partition("#")[2]), dry_run=True)
+        return
+    with house.database.read() as connection:
+        done = operations.find(connection, deed.name)
+        trashing, handed = _trashing(done), handover_of(done)
+        if trashing is not None:
+            trash.may_move(connection, plans.get(connection, trashing.plan_id), trashing)
+        elif handed is None:
+            plan = plans.get(connection, deed.plan_id)
+            refuse_deleted(plan)
+            _turned(house, connection, deed, done, plan)
+    if handed is not None:
+        _refuse_handed_on(house, handed, deed)
+        if not handed.branch:
+            plan_verbs.merge_files(house, deed.plan_id, back=not handed.back, dry_run=True)
+
+
+def _refuse_handed_on(house: House, handed: Handover, deed: Deed) -> Plan:
+    """Gives the plan of a merge, or raises what keeps that from being taken back."""
     with house.database.read() as connection:
         plan = plans.get(connection, deed.plan_id)
         project = projects.get(connection, plan.project_id)
-    kind = REDO if done.kind == UNDO else UNDO
     plan_verbs.refuse_foreign(house, project)
     if (handed.back or not handed.branch) and house.workspaces.vault(project).head(plan.branch) != handed.commit:
-        raise _gone_on(plan.branch)
+        raise _gone_on(deed, plan.branch)
+    return plan
+
+
+def _hand_back(house: House, handed: Handover, done: Operation, deed: Deed) -> None:
+    """Takes back what a merge wrote, a branch or files, or writes again what was taken back."""
+    plan = _refuse_handed_on(house, handed, deed)
+    kind = REDO if done.kind == UNDO else UNDO
     if handed.branch:
         hand_over(house, plan, replace(handed, back=not handed.back, undoes=deed.name), kind=kind)
         return
     changed = plan_verbs.merge_files(house, plan.id, back=not handed.back, undoing=(kind, deed.name))
     if not changed:
-        raise IllegalState(f"the files of {project.path} are so already", code="changed_meanwhile")
+        told = f"{deed.name} ({deed.kind}) cannot be taken back: the files are so already"
+        raise IllegalState(told, hint="look: holdfast plan merge --dry-run", code="changed_meanwhile")
 
 
 def _move(house: House, moving: Moving, done: Operation, deed: Deed) -> None:
@@ -218,23 +244,27 @@ def _begin(house: House, deed: Deed) -> Operation:
     with house.database.transaction() as connection:
         plan = plans.lock(connection, deed.plan_id)
         done = operations.find(connection, deed.name)
-        intent = intent_of(done)
-        back = turned_round(intent.restoration, clock.new_id)
-        _refuse_moved_on(house, connection, back, plan.project_id)
-        _refuse_over(connection, back)
-        _refuse_forgotten(house, connection, back, plan.project_id)
+        back = _turned(house, connection, deed, done, plan)
         kind = REDO if done.kind == UNDO else UNDO
-        told = {"undoes": deed.name}
-        restoring.refuse_running(plan)
-        _refuse_changed(connection, deed, back)
         return restoring.begin(
             connection,
             plan,
-            Intent(back, Preserve.DISCARD, told=told, undoes=done.id),
+            Intent(back, Preserve.DISCARD, told={"undoes": deed.name}, undoes=done.id),
             kind=kind,
             actor=house.actor,
             task_id=done.task_id,
         )
+
+
+def _turned(house: House, connection: Connection, deed: Deed, done: Operation, plan: Plan) -> Restoration:
+    """Gives the restoration that takes a deed back, or raises what keeps it from being taken back."""
+    back = turned_round(intent_of(done).restoration, clock.new_id)
+    _refuse_moved_on(house, connection, deed, back, plan.project_id)
+    restoring.refuse_over(connection, back)
+    _refuse_forgotten(house, connection, back, plan.project_id)
+    restoring.refuse_running(plan)
+    _refuse_changed(connection, deed, back)
+    return back
 
 
 def _refuse_changed(connection: Connection, deed: Deed, back: Restoration) -> None:
@@ -246,32 +276,16 @@ def _refuse_changed(connection: Connection, deed: Deed, back: Restoration) -> No
         raise IllegalState(told, hint="look: holdfast operations, holdfast status", code=error.code) from error
 
 
-def _refuse_moved_on(house: House, connection: Connection, back: Restoration, project_id: str) -> None:
+def _refuse_moved_on(house: House, connection: Connection, deed: Deed, back: Restoration, project_id: str) -> None:
     vault = house.workspaces.vault(projects.get(connection, project_id))
     for move in back.branches:
         if vault.head(move.branch) != move.before:
-            raise _gone_on(move.branch)
+            raise _gone_on(deed, move.branch)
 
 
-def _refuse_over(connection: Connection, back: Restoration) -> None:
-    """Raises `IllegalState` if a task that was left out would be open in a phase that is over by now."""
-    opened = {each.phase_id for each in back.phases}
-    for move in back.tasks:
-        if move.before.status is not TaskStatus.SKIPPED or move.after.status in TASK_DONE:
-            continue
-        task = tasks.get(connection, move.task_id)
-        phase = plans.phase(connection, task.phase_id)
-        if phase.id not in opened and phase.status in (PhaseStatus.COMPLETED, PhaseStatus.SKIPPED):
-            raise IllegalState(
-                f"the phase '{phase.title}' of T{task.number} is {phase.status} by now",
-                hint=f"open it again: holdfast task continue T{task.number}",
-                code="changed_meanwhile",
-            )
-
-
-def _gone_on(branch: str) -> IllegalState:
+def _gone_on(deed: Deed, branch: str) -> IllegalState:
     return IllegalState(
-        f"{branch} has gone on since then",
+        f"{deed.name} ({deed.kind}) cannot be taken back any more: {branch} has gone on since then",
         hint="go back to before that first: holdfast steps, holdfast step rollback",
         code="changed_meanwhile",
     )

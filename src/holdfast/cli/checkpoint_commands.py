@@ -142,7 +142,7 @@ def branch(session: Session, task: str, name: str, at: str, own: str, yes: bool,
     with session.house() as house:
         task_id = tasks.find(house, task)
         chosen = checkpoints.find(house, task_id, at)
-        commit = checkpoints.own_branches(chosen.checkpoint).get(own, chosen.checkpoint.commit)
+        commit = checkpoints.may_branch(house, task_id, chosen.checkpoint, name, own)
         of = f"{safe(own)} of {chosen.label}" if own else chosen.label
         deed = f"make the branch {safe(name)} at {of} ({short(commit)})"
         if not consents(session, deed, yes=yes, dry_run=dry_run):

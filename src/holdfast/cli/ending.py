@@ -51,7 +51,7 @@ def tell(session: Session, house: House, view: PlanView) -> None:
     else:
         for line in board.header(view):
             out.print(line, soft_wrap=True)
-    changed = plans.changes(house, view.plan.id) if view.plan.run else None
+    changed = plans.changes(house, view.plan.id) if view.plan.run and not _forked(view) else None
     show(out, facts(_figures(view, changed)))
     for task in view.tasks:
         if task.status is TaskStatus.FAILED:
@@ -104,10 +104,13 @@ def advice(house: House, view: PlanView) -> list[str]:
     match plan.status:
         case PlanStatus.COMPLETED if task := races.raced(house, view):
             return [_pick(task)]
+        case PlanStatus.COMPLETED if forked := _forked(view):
+            return _of_fork(view, forked)
         case PlanStatus.COMPLETED:
-            return [
-                f"take the result:  holdfast plan merge {name}   (writes the branch {plan.branch} into your repository)"
-            ]
+            written = (
+                f"the branch {plan.branch} into your repository" if view.project.git else "its files into your folder"
+            )
+            return [f"take the result:  holdfast plan merge {name}   (writes {written})"]
         case PlanStatus.WAITING:
             return [
                 *(f"A{gate.number} waits for you: {safe(gate.title)}" for gate in view.gates),
@@ -129,6 +132,20 @@ def advice(house: House, view: PlanView) -> list[str]:
             return [f"start it:  holdfast plan execute {name}"]
         case PlanStatus.CANCELLED:
             return []
+
+
+def _forked(view: PlanView) -> Task | None:
+    """Gives the fork that a plan is, whose work is on a branch of its own; None for any other plan."""
+    return view.tasks[0] if len(view.tasks) == 1 and view.tasks[0].fork_point else None
+
+
+def _of_fork(view: PlanView, forked: Task) -> list[str]:
+    task, original = f"T{forked.number}", forked.fork_point.partition("@")[0]
+    return [
+        f"look at what it did:  holdfast task diff {task}",
+        *([f"make it a branch of yours:  holdfast task branch {task} --at latest NAME"] if view.project.git else []),
+        *([f"compare, and take one as its result:  holdfast task race {original}"] if original[0] == "T" else []),
+    ]
 
 
 def _pick(task: Task) -> str:

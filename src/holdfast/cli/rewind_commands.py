@@ -118,6 +118,8 @@ def undo(session: Session, name: str, plan: str, yes: bool, dry_run: bool) -> in
     with session.house() as house:
         plan_id = plans.find(house, plan, deleted=True) if plan else None
         deed = verbs.chosen(house, name, plan_id=plan_id)
+        if dry_run:
+            verbs.may_take_back(house, deed)
         if not consents(session, f"undo {described(deed)}", yes=yes, dry_run=dry_run):
             return 0
         return _done(session, verbs.undo(house, deed.name, plan_id=plan_id), f"undone: {described(deed)}")
@@ -136,6 +138,8 @@ def redo(session: Session, plan: str, yes: bool, dry_run: bool) -> int:
     with session.house() as house:
         plan_id = plans.find(house, plan, deleted=True) if plan else None
         deed = verbs.undone(house, plan_id=plan_id)
+        if dry_run:
+            verbs.may_take_back(house, deed)
         if not consents(session, f"put {deed.undoes} again", yes=yes, dry_run=dry_run):
             return 0
         return _done(session, verbs.redo(house, plan_id=plan_id), f"{deed.undoes} is in effect again")

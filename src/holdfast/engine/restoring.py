@@ -23,7 +23,7 @@ from holdfast.domain.own_git import OWN_GIT, fresh, own_git_of
 from holdfast.domain.plan import Plan, Project
 from holdfast.domain.restore import BranchMove, FilesMove, Preserve, Restoration
 from holdfast.domain.task import Task
-from holdfast.domain.transitions import PLAN_EXECUTING
+from holdfast.domain.transitions import PLAN_EXECUTING, TASK_DONE, PhaseStatus, TaskStatus
 from holdfast.engine import handover, inquiries
 from holdfast.engine.kept import keep, noted, restore_kept, verify_kept
 from holdfast.engine.parts import Parts
@@ -102,7 +102,12 @@ def _intents() -> TypeAdapter[Intent]:
 
 def intent_of(operation: Operation) -> Intent:
     """Gives what an operation that goes back has set out to do."""
-    return _intents().validate_python(dict(operation.intent))
+    return intent_from(operation.intent)
+
+
+def intent_from(row: Mapping[str, object]) -> Intent:
+    """Gives the intent that was stored as `row`."""
+    return _intents().validate_python(dict(row))
 
 
 # -- beginning ---------------------------------------------------------------------------------------------------------
@@ -135,6 +140,22 @@ def refuse_running(plan: Plan) -> None:
         raise IllegalState(
             f"P{plan.number} is running", hint=f"pause it first: holdfast plan pause P{plan.number}", code="running"
         )
+
+
+def refuse_over(connection: Connection, back: Restoration) -> None:
+    """Raises `IllegalState` if a task that was left out would be open in a phase that is over by now."""
+    opened = {each.phase_id for each in back.phases}
+    for move in back.tasks:
+        if move.before.status is not TaskStatus.SKIPPED or move.after.status in TASK_DONE:
+            continue
+        task = tasks.get(connection, move.task_id)
+        phase = plans.phase(connection, task.phase_id)
+        if phase.id not in opened and phase.status in (PhaseStatus.COMPLETED, PhaseStatus.SKIPPED):
+            raise IllegalState(
+                f"the phase '{phase.title}' of T{task.number} is {phase.status} by now",
+                hint=f"open it again: holdfast task continue T{task.number}",
+                code="changed_meanwhile",
+            )
 
 
 def refuse_restoring(connection: Connection, plan: Plan) -> None:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from holdfast import clock
 from holdfast.domain import suggestions
 from holdfast.domain.edits import Outline
 from holdfast.domain.plan import Plan
 from holdfast.domain.planfile import PlanFile
+from holdfast.domain.restore import Restoration, turned_round
 from holdfast.domain.suggestions import REOPENING, Stale, Suggestion
 from holdfast.domain.task import Task
 from holdfast.domain.transitions import PlanStage, TaskStatus
-from holdfast.engine import editing
+from holdfast.engine import editing, restoring
 from holdfast.engine.editing import Edited, Make, Wake
-from holdfast.store import Connection, approvals, edits, plans, steps, tasks
+from holdfast.engine.restoring import Intent, intent_from
+from holdfast.engine.standing import moved, standing
+from holdfast.store import Connection, approvals, edits, plans, restorations, steps, tasks
+from holdfast.store.iterations import Iteration
+
+# The key of an iteration's content under which stands how it moved tasks that had failed.
+REOPENED = "reopened"
 
 
 def tried(now: Outline, wanted: Sequence[Suggestion]) -> Edited:
@@ -48,12 +56,79 @@ def carry_out(
     now = edits.outline(connection, plan)
     tried(now, wanted)
     reopened = _reopened(now, wanted)
+    before = [standing(connection, task.id) for task, _ in reopened]
     for task, target in reopened:
         reopen(connection, plan, task.id, target, actor=actor)
     if _goes_back(now, wanted):
         plan = plans.set_stage(connection, plan, PlanStage.IMPLEMENTING, actor=actor)
+    if before:
+        told = {**told, REOPENED: Intent(moved(connection, before)).row()}
     make = _make(wanted)
-    return editing.write(connection, plan, make, "apply", told, actor=actor, wake=wake, always=bool(reopened))
+    return editing.write(connection, plan, make, "apply", told, actor=actor, wake=wake, always=bool(before))
+
+
+def reopened_by(iteration: Iteration) -> Restoration | None:
+    """Gives how an iteration moved tasks that had failed; None if it moved none."""
+    stored = iteration.content.get(REOPENED)
+    return intent_from(cast("Mapping[str, object]", stored)).restoration if stored else None
+
+
+def tried_back(connection: Connection, plan: Plan, done: Restoration, make: Make) -> Edited:
+    """Gives what `take_back` would make of a plan, or raises what keeps it from that; nothing is written."""
+    back = _back(connection, plan, done)
+    now = edits.outline(connection, plan)
+    if _opens(back):
+        targets = {move.task_id: move.after.status for move in back.tasks}
+        stage = back.plan.after.stage if back.plan else plan.stage
+        opened = tuple(replace(task, status=targets.get(task.id, task.status)) for task in now.tasks)
+        now = replace(now, plan=replace(plan, stage=stage), tasks=opened)
+    return editing.decided(now, make)[0]
+
+
+def take_back(
+    connection: Connection,
+    plan: Plan,
+    done: Restoration,
+    make: Make,
+    told: Mapping[str, object],
+    *,
+    actor: str,
+    wake: Wake,
+) -> Edited:
+    """Takes an iteration back that moved tasks by `done`, as one itself; the caller holds the plan's lock.
+
+    Raises `IllegalState` if the work has moved on since, or the plan runs.
+    """
+    back = _back(connection, plan, done)
+    told = {**told, REOPENED: Intent(back).row()}
+    # A task is edited while it is open: before it has failed again, or after it was opened again.
+    if _opens(back):
+        plan = _put(connection, plan, back, actor)
+        return editing.write(connection, plan, make, "revert", told, actor=actor, wake=wake, always=True)
+    edited = editing.write(connection, plan, make, "revert", told, actor=actor, wake=wake, always=True)
+    return replace(edited, plan=_put(connection, edited.plan, back, actor))
+
+
+def _back(connection: Connection, plan: Plan, done: Restoration) -> Restoration:
+    """Gives what takes `done` back, or raises what keeps it from being taken back."""
+    back = turned_round(done, clock.new_id)
+    restoring.refuse_running(plan)
+    restoring.refuse_restoring(connection, plan)
+    restoring.refuse_over(connection, back)
+    restorations.refuse_changed(connection, back)
+    return back
+
+
+def _opens(back: Restoration) -> bool:
+    return any(move.before.status is TaskStatus.FAILED for move in back.tasks)
+
+
+def _put(connection: Connection, plan: Plan, back: Restoration, actor: str) -> Plan:
+    if back.plan is not None:
+        # What the plan says of itself is for the edit to change.
+        back = replace(back, plan=replace(back.plan, after=replace(back.plan.after, variables=plan.variables)))
+    restorations.apply(connection, back, plan, actor=actor)
+    return plans.get(connection, plan.id)
 
 
 def _make(wanted: Sequence[Suggestion]) -> Make:

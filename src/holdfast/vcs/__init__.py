@@ -25,7 +25,7 @@ from holdfast.vcs.own_git import new_commits
 from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot, survey
 from holdfast.vcs.refs import RefMoved
 from holdfast.vcs.repository import RepositoryState, branch_at, has_repository, inspect, published, resolve
-from holdfast.vcs.vault import MergeResult, Vault, check_branch, own_prefix
+from holdfast.vcs.vault import MergeResult, Vault, check_branch, may_export, own_prefix
 from holdfast.vcs.worktree import Limits, Worktree, locked
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "has_repository",
     "inspect",
     "locked",
+    "may_export",
     "measure",
     "mentions",
     "new_commits",

@@ -194,29 +194,9 @@ class Vault:
         git.run(["update-ref", "-d", f"refs/heads/{name}", commit], cwd=repository)
 
     def _export(self, repository: Path, source: str, commit: str, name: str) -> str:
-        check_branch(name)
-        if not has_repository(repository):
-            told = f"{repository} has no branches: it is no git repository"
-            raise IllegalState(told, hint="its files are written by `holdfast plan merge`", code="no_git")
-        ref = _branch_ref(name)
-        listed = git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"], cwd=repository)
-        heads = {taken: found for found, _, taken in (line.partition(" ") for line in listed.splitlines())}
-        existing = heads.get(ref)
-        if existing == commit:
+        if may_export(repository, name, commit):
             return commit
-        if existing:
-            raise IllegalState(
-                f"the branch {name} exists in {repository} and is at {existing[:12]}, not {commit[:12]}",
-                hint="choose another name, or delete or rename that branch",
-                code="branch_exists",
-            )
-        beside = next((each for each in heads if each.startswith(f"{ref}/") or ref.startswith(f"{each}/")), None)
-        if beside:
-            raise IllegalState(
-                f"git cannot have the branch {name} beside {beside.removeprefix('refs/heads/')}",
-                hint="choose another name",
-                code="branch_exists",
-            )
+        ref = _branch_ref(name)
         self.objects.flush()
         args = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]
         git.run([*args, str(self.path), source], cwd=repository, file_transport=True)
@@ -557,6 +537,35 @@ class Vault:
 def own_prefix(checkpoint_ref: str) -> str:
     """Gives what the refs of what an agent committed itself begin with, by the ref of the checkpoint that saw it."""
     return OWN_REFS + checkpoint_ref.removeprefix(CHECKPOINT_REFS)
+
+
+def may_export(repository: Path, name: str, commit: str = "") -> bool:
+    """Tells whether a user's repository has branch `name` at `commit` already; raises `UserError` if it cannot be."""
+    check_branch(name)
+    if not has_repository(repository):
+        told = f"{repository} has no branches: it is no git repository"
+        raise IllegalState(told, hint="its files are written by `holdfast plan merge`", code="no_git")
+    ref = _branch_ref(name)
+    listed = git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"], cwd=repository)
+    heads = {taken: found for found, _, taken in (line.partition(" ") for line in listed.splitlines())}
+    existing = heads.get(ref)
+    if existing and existing == commit:
+        return True
+    if existing:
+        at = f"{existing[:12]}, not {commit[:12]}" if commit else existing[:12]
+        raise IllegalState(
+            f"the branch {name} exists in {repository} and is at {at}",
+            hint="choose another name, or delete or rename that branch",
+            code="branch_exists",
+        )
+    beside = next((each for each in heads if each.startswith(f"{ref}/") or ref.startswith(f"{each}/")), None)
+    if beside:
+        raise IllegalState(
+            f"git cannot have the branch {name} beside {beside.removeprefix('refs/heads/')}",
+            hint="choose another name",
+            code="branch_exists",
+        )
+    return False
 
 
 def check_branch(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from holdfast import clock
@@ -43,22 +43,31 @@ def standing(connection: Connection, task_id: str) -> Standing:
     return Standing(task_id, plan.id, point, plans.phase(connection, task.phase_id), whole)
 
 
+def moved(connection: Connection, before: Sequence[Standing]) -> Restoration:
+    """Gives what brought tasks of a plan (one at least) from `before` to how they stand now."""
+    now = [standing(connection, each.task_id) for each in before]
+    phases = {
+        then.phase.id: PhaseMove(then.phase.id, then.phase.status, each.phase.status)
+        for then, each in zip(before, now, strict=True)
+        if each.phase.status is not then.phase.status
+    }
+    first, last = before[0].plan, now[0].plan
+    return Restoration(
+        before[0].plan_id,
+        tasks=tuple(TaskMove(then.task_id, then.task, each.task) for then, each in zip(before, now, strict=True)),
+        phases=tuple(phases.values()),
+        plan=PlanMove(first, last) if last != first else None,
+    )
+
+
 def record(connection: Connection, before: Standing, *, kind: str, actor: str, told: Mapping[str, object]) -> Operation:
     """Writes the operation that brought a task from `before` to how it stands now."""
-    now = standing(connection, before.task_id)
-    phases = (PhaseMove(now.phase.id, before.phase.status, now.phase.status),)
-    moved = Restoration(
-        before.plan_id,
-        tasks=(TaskMove(before.task_id, before.task, now.task),),
-        phases=phases if now.phase.status is not before.phase.status else (),
-        plan=PlanMove(before.plan, now.plan) if now.plan != before.plan else None,
-    )
     begun = operations.begin(
         connection,
         id=clock.new_id(),
         kind=kind,
         actor=actor,
-        intent=Intent(moved).row(),
+        intent=Intent(moved(connection, (before,))).row(),
         plan_id=before.plan_id,
         task_id=before.task_id,
     )
