@@ -415,7 +415,6 @@ phases: [{title: a, tasks: [{key: one, title: One, run: "true"}, {key: two, titl
 """
 
 
-@pytest.mark.campaign
 def test_who_did_not_see_that_another_went_back_is_told_where_the_heads_are(bench: Bench) -> None:
     view = bench.run(TWO)
     killed(bench, "engine.restore.saved", "task", "rewind", "two", "--to", "1", "--yes")

@@ -129,7 +129,6 @@ def test_its_work_talk_and_usage_are_kept_although_its_model_is_over_its_limit_a
     assert list(database.examine(real.bench.house)) == []
 
 
-@pytest.mark.campaign
 def test_a_plan_that_is_stopped_in_mid_turn_goes_on_in_its_session(real: Real, model: ModelServer) -> None:
     model.add(Turn("I begin something long.", hang=True))
     with real.bench.working() as worker:
