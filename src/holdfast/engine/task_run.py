@@ -200,7 +200,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
             begin_with_kept(runtime, work, worktree)
         failpoint("engine.prepare.worktree_ready")
         initial, kept = None, KeptFiles()
-        if begins(runtime, work.task):
+        if lacks_initial(runtime, work.task):
             snapshot = worktree.snapshot(own=found)
             initial = task_checkpoint(runtime, work, None, CheckpointKind.INITIAL, snapshot, head)
             kept = keep_ignored(runtime, work, worktree)
@@ -211,13 +211,15 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         return begin(connection, runtime, work, head, configuration, found)
 
 
-def begins(runtime: Runtime, task: Task) -> bool:
+def lacks_initial(runtime: Runtime, task: Task) -> bool:
     """Tells whether the task's initial checkpoint is to be made."""
-    if task.head_checkpoint == 0 or task.started_at is not None:
-        return task.head_checkpoint == 0
+    if task.head_checkpoint == 0:
+        return True
+    if task.started_at is not None:
+        return False
     # A worker that died here may have kept what was in the way, and no more.
     with runtime.database.read() as connection:
-        return not checkpoints.has_begun(connection, task.id)
+        return not checkpoints.has_own(connection, task.id)
 
 
 def starts_clean(runtime: Runtime, work: Work) -> bool:

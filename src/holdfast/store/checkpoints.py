@@ -187,7 +187,7 @@ def set_head(connection: Connection, task_id: str, number: int, *, claim: int | 
         raise claim_lost(connection, task_id, claim or 0)
 
 
-def has_begun(connection: Connection, task_id: str) -> bool:
+def has_own(connection: Connection, task_id: str) -> bool:
     """Tells whether a task has a checkpoint of its own; one that keeps what was in its way is none."""
     query = _of(task_id, None).where(checkpoints.c.kind != CheckpointKind.PRE_REWIND).limit(1)
     return connection.execute(query).first() is not None
