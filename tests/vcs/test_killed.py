@@ -26,6 +26,7 @@ POINTS = [
     "vcs.worktree.checked_out",
     "vcs.worktree.noted",
     "vcs.worktree.renamed",
+    "vcs.worktree.synced",
     "vcs.snapshot.hashed:2",
     "vcs.scan.cached",
     "vcs.pack.flushed",

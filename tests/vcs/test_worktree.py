@@ -12,7 +12,7 @@ import pytest
 from tests.vcs.places import BRANCH, Place, make_place, sh, walk, write
 
 from holdfast.errors import Corruption, IllegalState
-from holdfast.vcs import Limits, Worktree
+from holdfast.vcs import Limits, Worktree, checkout
 
 
 def test_agent_finds_an_ordinary_clean_repository_on_its_branch(place: Place) -> None:
@@ -200,3 +200,21 @@ def test_file_cache_spares_reading_after_a_restart_and_is_no_proof(place: Place)
         write(worktree.path / "a", "new")
         os.utime(worktree.path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same modification time
         assert worktree.snapshot().tree != tree
+
+
+def test_worktree_that_was_not_on_the_disk_when_the_machine_went_down_is_made_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkout, "settle", lambda *_: None)
+    with place.worktree() as worktree:
+        write(worktree.path / "README.md", "")  # as a power cut leaves it
+    with place.worktree() as worktree:
+        assert worktree.dirty(place.base)  # in the same boot it is whole, and this is work
+    monkeypatch.undo()
+    monkeypatch.setattr(checkout, "boot_id", lambda: "after a restart")
+    with place.worktree() as worktree:
+        assert not worktree.dirty(place.base)
+        write(worktree.path / "README.md", "work")
+    monkeypatch.setattr(checkout, "boot_id", lambda: "after another one")
+    with place.worktree() as worktree:
+        assert (worktree.path / "README.md").read_text() == "work"

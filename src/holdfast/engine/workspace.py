@@ -93,6 +93,7 @@ class Workspaces:
             self._worktrees[str(path)] = worktree
             try:
                 yield worktree
+                worktree.settle()
             except BaseException:
                 # Whatever went wrong, the next user looks at the folder afresh.
                 del self._worktrees[str(path)]

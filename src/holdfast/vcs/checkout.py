@@ -2,7 +2,8 @@
 
 Large files that another worktree of the vault is known to have are shared with it where the filesystem can.
 It is made beside its place and renamed there; a note in the vault says which folder that is, so that after a kill it is
-known whether the folder at the place is ours and whole.
+known whether the folder at the place is ours and whole. It is there before it is durable: if the machine goes down in
+between, it is made again, so nobody may work in it before `settle`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from holdfast.clock import new_id
+from holdfast.clock import boot_id, new_id
 from holdfast.domain.own_git import fresh
 from holdfast.errors import IllegalState
 from holdfast.failpoints import failpoint
@@ -32,12 +33,20 @@ _AHEAD_NANOSECONDS = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What the vault knows of a worktree: its branch and first commit, and which folder (inode) it is once renamed."""
+    """What the vault knows of a worktree: its branch and first commit, and which folder (inode) it is once renamed.
+
+    `durable` says whether a power cut leaves it whole; until then only this `boot` of the machine does.
+    """
 
     branch: str
     commit: str
     inode: int
-    ready: bool
+    boot: str
+    durable: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return self.durable or self.boot == boot_id()
 
 
 def read_note(state: Path) -> Note | None:
@@ -64,24 +73,28 @@ def remove(state: Path, path: Path) -> None:
     """
     note = read_note(state)
     if note is not None and path.is_dir():
-        _write_note(state, Note(note.branch, note.commit, path.stat().st_ino, ready=False))
+        _write_note(state, Note(note.branch, note.commit, path.stat().st_ino, boot_id()))
         failpoint("vcs.worktree.doomed")
-        away = path.with_name(f".{path.name}.making-{new_id()}")
+        away = _beside(path)
         path.rename(away)
         failpoint("vcs.worktree.moved_away")
         remove_folder(away)
     shutil.rmtree(state)
 
 
-def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str, recreate_at: str | None) -> None:
-    """Returns when a whole worktree is at `path`; makes it, finishes it, or leaves the one that is there as it is."""
+def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str, recreate_at: str | None) -> bool:
+    """Returns when a whole worktree is at `path`; makes it, finishes it, or leaves the one that is there as it is.
+
+    Says whether it is durable; else `settle` makes it so.
+    """
     note = read_note(state)
     there = path.is_dir() and not path.is_symlink()
-    if note and there and (note.ready or path.stat().st_ino == note.inode):
-        if not note.ready:
-            _write_note(state, Note(note.branch, note.commit, note.inode, ready=True))
-        return
-    if note and note.ready and recreate_at is None:
+    if note and there and (note.durable or path.stat().st_ino == note.inode):
+        if note.whole:
+            return note.durable
+        path.rename(_beside(path))
+        there = False
+    if note and note.durable and recreate_at is None:
         raise gone(path)
     if os.path.lexists(path) and not (there and not any(path.iterdir())):
         raise IllegalState(
@@ -90,13 +103,27 @@ def ensure_files(vault: Vault, state: Path, path: Path, branch: str, commit: str
             code="worktree_obstructed",
         )
     _make(vault, state, path, branch, commit, recreate_at or vault.tree_of(commit))
+    return False
+
+
+def settle(state: Path, path: Path) -> None:
+    """Returns when the worktree at `path`, which was just made, is durable."""
+    note = read_note(state)
+    assert note is not None
+    sync_filesystem(path)
+    failpoint("vcs.worktree.synced")
+    _write_note(state, replace(note, durable=True))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.making-{new_id()}")
 
 
 def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}.making-*"):
         remove_folder(leftover)
-    making = path.with_name(f".{path.name}.making-{new_id()}")
+    making = _beside(path)
     making.mkdir()
     settled = statcache.settled_before(state, making.stat().st_dev)
     # The agent's own: it may use or ruin it.
@@ -109,12 +136,10 @@ def _make(vault: Vault, state: Path, path: Path, branch: str, commit: str, tree:
     known = statcache.from_index(index, _later(state, making, settled))
     statcache.save(state / "files", known)
     failpoint("vcs.worktree.checked_out")
-    _write_note(state, Note(branch, commit, making.stat().st_ino, ready=False))
-    sync_filesystem(making)
+    _write_note(state, Note(branch, commit, making.stat().st_ino, boot_id()))
     failpoint("vcs.worktree.noted")
     making.rename(path)
     failpoint("vcs.worktree.renamed")
-    _write_note(state, Note(branch, commit, path.stat().st_ino, ready=True))
 
 
 def _set_modes(vault: Vault, making: Path, tree: str) -> None:

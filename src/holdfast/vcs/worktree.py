@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -45,7 +46,15 @@ class Worktree:
     """
 
     def __init__(
-        self, vault: Vault, path: Path, state: Path, lock: IO[bytes], commit: str, watch: bool, limits: Limits
+        self,
+        vault: Vault,
+        path: Path,
+        state: Path,
+        lock: IO[bytes],
+        commit: str,
+        watch: bool,
+        limits: Limits,
+        durable: bool,
     ):
         self.vault, self.path, self._state, self._lock = vault, path, state, lock
         self._folder = Folder(path)
@@ -62,6 +71,7 @@ class Worktree:
             watch=watch,
             scan_every=limits.scan_every,
         )
+        self._settling = None if durable else _at_once(checkout.settle, state, path)
 
     @classmethod
     def ensure(
@@ -78,7 +88,7 @@ class Worktree:
         """Gives the worktree at `path`, made with the files of `commit` on `branch` if it was never made.
 
         One that exists is left as it is, whatever its content: that is the work. One that a kill left half-made is made
-        again. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
+        again. A new one is on its way to the disk: nobody may work in it before `settle` or `close` has returned. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
         Raises `IllegalState` if somebody else has it open for longer than `limits.lock_seconds`.
         """
         path = path.absolute()
@@ -88,12 +98,19 @@ class Worktree:
             state.mkdir(parents=True, exist_ok=True)
             lock = locked(state / "lock", path, limits.lock_seconds)
             try:
-                ensure_files(vault, state, path, branch, commit, recreate_at)
+                durable = ensure_files(vault, state, path, branch, commit, recreate_at)
                 own_git_writing.settle(path)
-                return cls(vault, path, state, lock, commit, watch, limits)
+                return cls(vault, path, state, lock, commit, watch, limits, durable)
             except BaseException:
                 lock.close()
                 raise
+
+    def settle(self) -> None:
+        """Returns when a worktree that was just made is durable: from then on somebody may work in it."""
+        if self._settling is not None:
+            with disk_failures():
+                self._settling.result()
+            self._settling = None
 
     def _last_root(self, commit: str) -> bytes:
         """The tree that says what is tracked: of the last restore or scan if it is still there, else of `commit`."""
@@ -234,6 +251,7 @@ class Worktree:
         What is in it is lost but for what a snapshot of it has.
         """
         try:
+            self.settle()
             with disk_failures():
                 checkout.remove(self._state, self.path)
         finally:
@@ -242,6 +260,7 @@ class Worktree:
     def close(self) -> None:
         """Gives the worktree back; its folder stays."""
         try:
+            self.settle()
             with disk_failures():
                 self._note_root()
         finally:
@@ -258,6 +277,14 @@ class Worktree:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _at_once(deed: Callable[..., None], *given: object) -> Future[None]:
+    """Does it in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    done = pool.submit(deed, *given)
+    pool.shutdown(wait=False)
+    return done
 
 
 def locked(place: Path, path: Path, seconds: float) -> IO[bytes]:
