@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +88,8 @@ class Worktree:
         """Gives the worktree at `path`, made with the files of `commit` on `branch` if it was never made.
 
         One that exists is left as it is, whatever its content: that is the work. One that a kill left half-made is made
-        again. A new one is on its way to the disk: nobody may work in it before `settle` or `close` has returned. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
+        again. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
+        A new one is on its way to the disk: nobody may work in it before `settle` or `close` has returned.
         Raises `IllegalState` if somebody else has it open for longer than `limits.lock_seconds`.
         """
         path = path.absolute()
