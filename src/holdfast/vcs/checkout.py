@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -154,13 +154,14 @@ def _set_modes(vault: Vault, making: Path, tree: str) -> None:
 def _check_out(vault: Vault, state: Path, path: Path, making: Path, tree: str) -> None:
     """Writes the files of a tree, raw; the index is the agent's."""
     place = making / ".git" / "index"
-    caches = reflink.newest(state.parent, path)
-    if not caches or not reflink.can_share(making):
+    others = reflink.neighbours(state.parent, path) if reflink.can_share(making) else iter(())
+    newest = next(others, None)
+    if newest is None or not newest.large:
         vault.git(["read-tree", "--reset", "-u", tree], index=place, work_tree=making)
         return
     vault.git(["read-tree", tree], index=place)
     index = statcache.Index(place.read_bytes(), vault.objects.hash)
-    _share(caches, path, making, index)
+    _share([newest, *others], making, index)
     index.save(place)
     # git reads again what is as young as the index: it tells times by the second. It writes the index anew.
     written = place.stat().st_mtime_ns
@@ -168,10 +169,10 @@ def _check_out(vault: Vault, state: Path, path: Path, making: Path, tree: str) -
     _write(vault, making, place)
 
 
-def _share(caches: Sequence[Path], path: Path, making: Path, index: statcache.Index) -> None:
+def _share(others: Iterable[reflink.Neighbour], making: Path, index: statcache.Index) -> None:
     """Makes the large files that another worktree has; they are noted in the index."""
     wanted = {entry.path: entry for entry in index.entries() if entry.mode in (FILE, EXECUTABLE)}
-    neighbour = reflink.nearest(caches, path, wanted)
+    neighbour = reflink.nearest(others, wanted)
     there = reflink.clone_large(making, neighbour, wanted) if neighbour else {}
     for each, status in there.items():
         index.note(wanted[each].at, status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,31 +31,14 @@ Entries = Mapping[bytes, IndexEntry]
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Another worktree, what is known of its files, and how many of the wanted ones it has."""
+    """Another worktree, and what is known of its large files."""
 
     path: Path
-    known: Known
-    count: int
+    large: Known
 
 
-def nearest(caches: Sequence[Path], path: Path, wanted: Entries) -> Neighbour | None:
-    """Gives the worktree that has most of the `wanted` files for one to be made at `path`; None if none has any."""
-    best: Neighbour | None = None
-    for cache in caches:
-        folder = path.parent / cache.parent.name
-        if folder.is_symlink() or not folder.is_dir():
-            continue
-        known = statcache.load(cache)
-        count = sum(1 for each, (_, oid) in known.items() if each in wanted and wanted[each].oid == oid)
-        if count > (best.count if best else 0):
-            best = Neighbour(folder, known, count)
-        if count == len(wanted):
-            break
-    return best
-
-
-def newest(states: Path, path: Path) -> list[Path]:
-    """Gives the file caches of the worktrees but that at `path` which were looked through last.
+def neighbours(states: Path, path: Path) -> Iterator[Neighbour]:
+    """Gives the worktrees but that at `path`, those first that were looked through last.
 
     `states` holds what the vault knows of its worktrees.
     """
@@ -64,7 +47,21 @@ def newest(states: Path, path: Path) -> list[Path]:
         with suppress(FileNotFoundError):
             if cache.parent.name != path.name:
                 found.append((cache.stat().st_mtime, cache))
-    return [cache for _, cache in sorted(found, reverse=True)[:_LOOKED_AT]]
+    for _, cache in sorted(found, reverse=True)[:_LOOKED_AT]:
+        folder = path.parent / cache.parent.name
+        if folder.is_dir() and not folder.is_symlink():
+            known = statcache.load(cache)
+            yield Neighbour(folder, {each: one for each, one in known.items() if one[0][0] >= LARGE_BYTES})
+
+
+def nearest(among: Iterable[Neighbour], wanted: Entries) -> Neighbour | None:
+    """Gives the worktree that has most of the large files that are `wanted`; None if none has any."""
+    best, most = None, 0
+    for each in among:
+        count = sum(1 for path, (_, oid) in each.large.items() if path in wanted and wanted[path].oid == oid)
+        if count > most:
+            best, most = each, count
+    return best
 
 
 def share_blocks(target: int, source: int) -> None:
@@ -74,12 +71,10 @@ def share_blocks(target: int, source: int) -> None:
 
 def clone_large(folder: Path, neighbour: Neighbour, wanted: Entries) -> dict[bytes, os.stat_result]:
     """Clones into the empty `folder` the large files that are wanted; gives the status of each by path."""
-    large = [path for path, (seen, _) in neighbour.known.items() if seen[0] >= LARGE_BYTES and path in wanted]
     made: dict[bytes, os.stat_result] = {}
     with closing(Folder(neighbour.path)) as source, closing(Folder(folder)) as target:
-        for path in large:
-            seen, oid = neighbour.known[path]
-            if wanted[path].oid != oid:
+        for path, (seen, oid) in neighbour.large.items():
+            if path not in wanted or wanted[path].oid != oid:
                 continue
             above, _, name = path.rpartition(b"/")
             os.makedirs(os.path.join(os.fsencode(folder), above), exist_ok=True)
