@@ -373,6 +373,7 @@ class Move:
             if not files.paths:
                 head = self._move_of(files.branch).after
                 self._set_own_git(worktrees[files.branch], files.branch, head, files.own_git)
+            worktrees[files.branch].settle()
             failpoint("engine.restore.files_set")
 
     def put_back(self, worktrees: Mapping[str, Worktree]) -> None:
@@ -381,6 +382,7 @@ class Move:
             worktrees[branch].set_tree(saved.tree)
             self._set_kept(worktrees[branch], saved.checkpoint_id, "")
             self._set_own_git(worktrees[branch], branch, saved.head, saved.checkpoint_id)
+            worktrees[branch].settle()
 
     def _set_kept(self, worktree: Worktree, checkpoint_id: str, backup_id: str, paths: tuple[str, ...] = ()) -> None:
         """Makes the ignored files that the project keeps what a checkpoint has; without one they stay."""

@@ -72,6 +72,7 @@ class Worktree:
             scan_every=limits.scan_every,
         )
         self._settling = None if durable else _at_once(checkout.settle, state, path)
+        self._touched = False
 
     @classmethod
     def ensure(
@@ -89,7 +90,7 @@ class Worktree:
 
         One that exists is left as it is, whatever its content: that is the work. One that a kill left half-made is made
         again. One that was deleted by hand raises `IllegalState`, unless `recreate_at` gives the tree to bring back.
-        A new one is on its way to the disk: nobody may work in it before `settle` or `close` has returned.
+        What is made and set is on its way to the disk: nobody may work in it before `settle` or `close` has returned.
         Raises `IllegalState` if somebody else has it open for longer than `limits.lock_seconds`.
         """
         path = path.absolute()
@@ -107,11 +108,13 @@ class Worktree:
                 raise
 
     def settle(self) -> None:
-        """Returns when a worktree that was just made is durable: from then on somebody may work in it."""
-        if self._settling is not None:
-            with disk_failures():
+        """Returns when all that was made and set here is durable: from then on somebody may work in it."""
+        with disk_failures():
+            if self._settling is not None:
                 self._settling.result()
-            self._settling = None
+            if self._touched:
+                sync_filesystem(self.path)
+        self._settling, self._touched = None, False
 
     def _last_root(self, commit: str) -> bytes:
         """The tree that says what is tracked: of the last restore or scan if it is still there, else of `commit`."""
@@ -153,6 +156,7 @@ class Worktree:
             readable = bool(found.head)
             same = readable and replace(found, problem="") == wanted
             if not same or not own_git_writing.is_put(self.vault, self._folder, self._state, wanted):
+                self._touched = True
                 own_git_writing.put(self.vault, self._folder, self._state, wanted, readable=readable)
             return wanted
 
@@ -174,6 +178,7 @@ class Worktree:
             aside = self._state / "aside"
             objects, exact = self.vault.objects, self.vault.exact
             restore = Restore(self._folder, objects, self._rules, aside, self._tracker.skipped, exact=exact)
+            self._touched |= before != target
             folders = restore.apply(trees.compare(self.vault.objects, before, target))
             failpoint("vcs.restore.written")
             self._tracker.adopt(target, folders)
@@ -242,9 +247,9 @@ class Worktree:
             blobs.verify(oid)
         unknown = {path for path, now, _ in changes if now is not None and backup.get(path) != now}
         restore = Restore(self._folder, blobs, self._rules, self._state / "aside", unknown, exact=True)
+        self._touched = True
         restore.apply(changes)
         failpoint("vcs.ignored.written")
-        sync_filesystem(self.path)
 
     def remove(self) -> None:
         """Removes the folder, and what the vault knows of it, as if it had never been made; then this is closed.
