@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.vcs.places import BRANCH, OPENED, Place, commit_all, make_repository, open_place, sh, walk, write
+from tests.vcs.places import BRANCH, Place, commit_all, make_repository, open_place, sh, walk, write
 
 from holdfast.vcs import Worktree, reflink, statcache
 
@@ -86,30 +83,14 @@ def test_where_blocks_cannot_be_shared_files_are_written(source: Place, monkeypa
         assert [path.name for path in fork.path.parent.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.fixture(params=["xfs", "btrfs"])
-def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A filesystem that shares blocks, in a file; only root can have one."""
-    if os.geteuid() or not shutil.which(f"mkfs.{request.param}") or not Path("/dev/loop-control").exists():
-        pytest.skip(f"needs root, mkfs.{request.param} and a loop device")
-    image, folder = tmp_path / "image", tmp_path / "mounted"
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run([f"mkfs.{request.param}", "-q", str(image)], check=True)
-    folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    yield folder
-    while OPENED:
-        OPENED.pop().close()
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.campaign
-def test_a_filesystem_with_reflinks_stores_a_file_once(sharing: Path) -> None:
-    repository = make_repository(sharing / "repository", {**FILES, "large": "0123456789abcdef" * (2 << 20)})
+@pytest.mark.parametrize("mounted", ["xfs", "btrfs"], indirect=True)
+def test_a_filesystem_with_reflinks_stores_a_file_once(mounted: Path) -> None:
+    repository = make_repository(mounted / "repository", {**FILES, "large": "0123456789abcdef" * (2 << 20)})
     (repository / "run.sh").chmod(0o755)
     (repository / "link").symlink_to("src/app.py")
     commit_all(repository, "every sort")
-    place = open_place(sharing, repository)
+    place = open_place(mounted, repository)
     known_whole(place, len(FILES) + 1)
     root = place.folder / "worktrees/w"
     for path in ("src/deep/er/edited", "untracked/deep/new"):
@@ -119,10 +100,10 @@ def test_a_filesystem_with_reflinks_stores_a_file_once(sharing: Path) -> None:
     (root / "second name").hardlink_to(root / "src/app.py")
     (root / "src/deep/er").chmod(0o555)
     os.sync()
-    before = os.statvfs(sharing)
+    before = os.statvfs(mounted)
     fork = Worktree.ensure(place.vault, place.folder / "worktrees/fork", BRANCH, place.base)
     os.sync()
-    after = os.statvfs(sharing)
+    after = os.statvfs(mounted)
     assert (before.f_bfree - after.f_bfree) * after.f_frsize < 8 << 20
     assert walk(fork.path) == walk(repository)
     assert not fork.dirty(place.base)

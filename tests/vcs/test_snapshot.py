@@ -309,3 +309,12 @@ def test_folder_deleted_under_an_open_worktree_is_not_an_empty_tree(place: Place
             worktree.snapshot()
         assert str(worktree.path) in caught.value.message
         assert BRANCH in place.vault.refs("refs/heads").popitem()[0]
+
+
+@pytest.mark.parametrize("mounted", ["btrfs"], indirect=True)
+def test_a_second_whole_look_finds_what_came_since_on_btrfs(mounted: Path) -> None:
+    place = make_place(mounted)
+    with place.worktree(watch=False) as worktree:
+        worktree.snapshot(full=True)
+        write(worktree.path / "made/new", "1")
+        assert worktree.snapshot(full=True).changed == 1

@@ -39,18 +39,19 @@ class Folder:
 
     @contextmanager
     def open(self, path: bytes) -> Generator[int]:
-        """Gives a descriptor of the folder at `path`; raises OSError with an errno in `GONE` if there is none."""
-        descriptor = self._descriptor
+        """Gives a descriptor of the folder at `path`; raises OSError with an errno in `GONE` if there is none.
+
+        It is a new one, for `b""` too: btrfs lists through a descriptor only what was there when it was opened.
+        """
+        descriptor = os.open(b".", _FOLDER_FLAGS, dir_fd=self._descriptor)
         try:
             for name in path.split(b"/") if path else ():
                 inner = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
-                if descriptor != self._descriptor:
-                    os.close(descriptor)
+                os.close(descriptor)
                 descriptor = inner
             yield descriptor
         finally:
-            if descriptor != self._descriptor:
-                os.close(descriptor)
+            os.close(descriptor)
 
     def close(self) -> None:
         """Closes the folder."""
