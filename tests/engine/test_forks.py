@@ -392,3 +392,16 @@ def test_a_fork_goes_back_below_its_trunk_and_the_original_keeps_it(house: Agent
     assert [each.id for each in house.talk(task.id)] == trunk
     with pytest.raises(UsageError, match="cannot go back by 99"):
         conversation_rewinds.rewind(house.house, of(made), conversation_rewinds.by_messages(99))
+
+
+def test_a_task_that_is_there_already_keeps_its_conversation_with_the_checkpoint_of_now(house: Agents) -> None:
+    task = ran(house).tasks[0]
+    talk = [each.id for each in house.talk(task.id)]
+    second, first = tasks.show(house.house, task.id).checkpoints
+    for _ in range(2):
+        rewinds.rewind_task(house.house, task.id, second)
+    kept = tasks.show(house.house, task.id).checkpoints[0]
+    rewinds.rewind_task(house.house, task.id, first)
+    assert house.talk(task.id) == []
+    rewinds.rewind_task(house.house, task.id, kept)
+    assert [each.id for each in house.talk(task.id)] == talk

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from holdfast import clock
 from holdfast.domain.checkpoint import CheckpointKind
+from holdfast.domain.conversation import Conversation
 from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, fresh, own_git_of
 from holdfast.domain.plan import Plan, Project
@@ -37,6 +38,7 @@ from holdfast.store import (
     approvals,
     blobs,
     checkpoints,
+    conversations,
     events,
     operations,
     plans,
@@ -278,6 +280,7 @@ class Move:
             task = tasks.get(connection, owner) if owner else None
             number = checkpoints.next_number(connection, task_id=owner, plan_id=self.plan.id)
             newest = steps.newest(connection, self.project.id, files.branch)
+            talk = conversations.head(connection, Conversation(self.plan.id, owner))
         made = make_checkpoint(
             self.vault,
             number,
@@ -292,9 +295,8 @@ class Move:
             state={"variables": dict(self.plan.variables), "stage": str(self.plan.stage)},
             after_step=newest,
         )
-        moved = next((each for each in self.restoration.tasks if each.task_id == owner), None)
         kept = keep(self.parts.places.blobs, self.project, worktree)
-        made = replace(noted(made, kept), message_id=moved.before.head_message_id if moved else None)
+        made = replace(noted(made, kept), message_id=talk.message_id)
         saved = Saved(snapshot.tree, number, made.id, head)
         intent = replace(self.intent, saved={**(self.intent.saved or {}), files.branch: saved})
         with self.parts.database.transaction() as connection:
