@@ -85,7 +85,8 @@ class Workspaces:
         """Lends the worktree of `place`, checked out at its branch the first time; one user at a time.
 
         With `recreate` one that somebody deleted is made again from its branch; else that is an `IllegalState`. With
-        `watch` it is watched while it is lent: who looks at it several times looks at all files only once.
+        `watch` it is watched while it is lent: who looks at it several times looks at all files only once. What was set
+        in it is on the disk when it has been given back.
         """
         path = self._path(place)
         with self._lock(str(path)):
