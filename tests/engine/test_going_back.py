@@ -165,6 +165,20 @@ def test_a_rewind_of_a_rewind_goes_forward_again(bench: Bench) -> None:
     sound(bench)
 
 
+def test_what_was_brought_back_gone_and_brought_back_is_undone_in_turn(bench: Bench) -> None:
+    view = bench.run(THREE)
+    seen: list[tuple[object, int]] = []
+    for to in ("1", "2", "1"):
+        rewind(bench, view, "two", to)
+        seen.append((files(worktree(bench)), len(active(shown(bench, view)))))
+    for there in reversed(seen[:-1]):
+        undo.undo(bench.house)
+        assert (files(worktree(bench)), len(active(shown(bench, view)))) == there
+    undo.undo(bench.house)
+    assert len(active(shown(bench, view))) == 5
+    sound(bench)
+
+
 def test_a_parallel_task_goes_back_alone_and_its_neighbour_stays(bench: Bench) -> None:
     view = bench.run(THREE)
     rewind(bench, view, "left", "1")

@@ -92,7 +92,7 @@ def gather(scene: Scene) -> Evidence:
             talks={task.key: _talk(house, task) for task in view.tasks if task.executor is Executor.AGENT},
             refs=_refs(vault),
             found=tuple(f"{each.rule} {each.subject}: {each.message}" for each in database.examine(house)),
-            files=_files(vault, head),
+            files=files_of(vault, head),
             log=_commits(vault, "--topo-order", f"{view.plan.base_commit}..{head}"),
             first_parents=_commits(vault, "--first-parent", f"{view.plan.base_commit}..{head}"),
         )
@@ -421,7 +421,7 @@ def _commits(vault: Path, *arguments: str) -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _files(vault: Path, branch: str) -> Mapping[str, str]:
+def files_of(vault: Path, branch: str) -> Mapping[str, str]:
     """Gives every file of the branch's commit; one that is not an ordinary file shows its mode."""
     listed = [line.partition("\t") for line in git(vault, "ls-tree", "-r", branch).splitlines()]
     objects = [(name, *head.split(" ")) for head, _, name in listed]

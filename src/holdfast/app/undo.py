@@ -17,7 +17,7 @@ from holdfast.app.forks import FORK
 from holdfast.app.trash import Moving, moving_of
 from holdfast.app.wire import House
 from holdfast.domain.plan import Plan, refuse_deleted
-from holdfast.domain.restore import Preserve, Restoration, turned_round
+from holdfast.domain.restore import Preserve, Restoration, as_steps_stand, turned_round
 from holdfast.engine import restoring
 from holdfast.engine.handover import Handover, hand_over, handover_of
 from holdfast.engine.restoring import Intent, intent_of
@@ -32,6 +32,7 @@ from holdfast.store import (
     plans,
     projects,
     restorations,
+    steps,
 )
 from holdfast.store.iterations import Iteration
 from holdfast.store.operations import RESTORATION
@@ -259,6 +260,7 @@ def _begin(house: House, deed: Deed) -> Operation:
 def _turned(house: House, connection: Connection, deed: Deed, done: Operation, plan: Plan) -> Restoration:
     """Gives the restoration that takes a deed back, or raises what keeps it from being taken back."""
     back = turned_round(intent_of(done).restoration, clock.new_id)
+    back = as_steps_stand(back, steps.of_plan(connection, plan.id))
     _refuse_moved_on(house, connection, deed, back, plan.project_id)
     restoring.refuse_over(connection, back)
     _refuse_forgotten(house, connection, back, plan.project_id)

@@ -161,6 +161,16 @@ def _files_back(done: FilesMove) -> FilesMove:
     return replace(done, after=done.before, before="", kept=kept, kept_before="", own_git=done.kept_before)
 
 
+def as_steps_stand(back: Restoration, steps: Sequence[Step]) -> Restoration:
+    """Gives it with what it rolls back as that stands among the plan's steps now.
+
+    A step that was rolled back since, and whose work was then brought back, is the step that brought it.
+    """
+    names = {step.id: origin(step) for step in steps}
+    active = {origin(step): step.id for step in steps if step.active}
+    return replace(back, rolled_back=tuple(active.get(names[each], each) for each in back.rolled_back))
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A point on a branch: its commit, the files, and the newest step that is part of it (None: before all of them).
