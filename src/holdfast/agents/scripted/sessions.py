@@ -43,10 +43,10 @@ class Sessions:
         return session
 
     def find(self, identity: str) -> Session | None:
-        """Gives a session, None if there is none of that name."""
+        """Gives a session, None if there is none of that name, or a power cut left nothing of it."""
         try:
             return Session(**json.loads((self._folder / f"{Path(identity).name}.json").read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, json.JSONDecodeError):
             return None
 
     def all(self) -> list[Session]:
