@@ -24,11 +24,12 @@ crash kills="1000":
     uv run python -m tests.crash.campaign --kills {{kills}} --database sqlite --mode both --jobs 2
     uv run python -m tests.crash.campaign --kills {{kills}} --database postgres --mode both --jobs 2
 
-# Cuts the power of a machine that runs the sample plan (as root; `folder` on a filesystem with reflinks).
+# Cuts the power of a machine that runs the sample plan, and that goes back (as root; a folder with reflinks).
 power folder cuts="100":
-    uv run python -m tests.crash.power --cuts {{cuts}} --on ext4 --folder {{folder}}
-    uv run python -m tests.crash.power --cuts {{cuts}} --on xfs --folder {{folder}}
-    uv run python -m tests.crash.power --cuts {{cuts}} --on btrfs --folder {{folder}}
+    for on in ext4 xfs btrfs; do \
+        uv run python -m tests.crash.power --cuts {{cuts}} --on $on --folder {{folder}} && \
+        uv run python -m tests.crash.power --back --cuts {{cuts}} --on $on --folder {{folder}} || exit 1; \
+    done
 
 # The benchmarks, each with its peers beside it; results go to bench/results.
 bench:
