@@ -193,6 +193,16 @@ def test_a_parallel_task_goes_back_alone_and_its_neighbour_stays(bench: Bench) -
     sound(bench)
 
 
+def test_a_parallel_task_that_ran_again_from_the_beginning_goes_back_alone(bench: Bench) -> None:
+    view = bench.run(THREE)
+    rewind(bench, view, "one", "1")
+    again = bench.again(view.plan.id)
+    left = next(step for step in again.steps if step.task_id == task_id(view, "left") and step.active)
+    rewinds.rollback_step(bench.house, bench.project, left.number, How(Preserve.DISCARD), keep=False)
+    assert "left.txt" not in bench.files(view.plan.branch)
+    assert "right.txt" in bench.files(view.plan.branch)
+
+
 def test_a_step_is_rolled_back_and_kept(bench: Bench) -> None:
     view = bench.run(THREE)
     rewinds.rollback_step(bench.house, bench.project, 5, keep=True)

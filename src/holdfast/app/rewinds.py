@@ -437,13 +437,16 @@ def _unpublished(vault: Vault, project: Project, head: str, target: str) -> str:
 
 def _unmerged(vault: Vault, seen: Picture, task: Task) -> str:
     """Gives the plan's branch as it was before a task was merged, with the other tasks of its phase merged again."""
-    own = [
-        step for step in seen.steps if step.task_id == task.id and step.commit_after not in (None, step.commit_before)
-    ]
     head = seen.heads[seen.plan.branch]
-    if not own or not vault.is_ancestor(str(own[0].commit_after), head):
+    made = [
+        str(step.commit_after)
+        for step in seen.steps
+        if step.task_id == task.id and step.commit_after not in (None, step.commit_before)
+    ]
+    merged_in = [commit for commit in made if vault.is_ancestor(commit, head)]
+    if not merged_in:
         return head
-    base = vault.before(head, str(own[0].commit_after)) or seen.plan.base_commit
+    base = vault.before(head, merged_in[0]) or seen.plan.base_commit
     for other in seen.tasks:
         if other.phase_id != task.phase_id or other.id == task.id or not merged(seen, other):
             continue
