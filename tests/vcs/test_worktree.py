@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -218,3 +219,13 @@ def test_worktree_that_was_not_on_the_disk_when_the_machine_went_down_is_made_ag
     monkeypatch.setattr(checkout, "boot_id", lambda: "after another one")
     with place.worktree() as worktree:
         assert (worktree.path / "README.md").read_text() == "work"
+
+
+def test_worktree_of_an_earlier_version_is_known(place: Place) -> None:
+    with place.worktree() as worktree:
+        write(worktree.path / "README.md", "work")
+    note = place.vault.path / "holdfast/worktrees/w/worktree.json"
+    said = json.loads(note.read_text())
+    note.write_text(json.dumps({name: said[name] for name in ("branch", "commit", "inode")} | {"ready": True}))
+    with place.worktree() as worktree:
+        assert worktree.dirty(place.base)

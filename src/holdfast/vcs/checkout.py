@@ -52,9 +52,13 @@ class Note:
 def read_note(state: Path) -> Note | None:
     """Gives the note of the worktree whose state folder this is, None if none was ever begun."""
     try:
-        return Note(**json.loads((state / _NOTE).read_bytes()))
+        said = json.loads((state / _NOTE).read_bytes())
     except FileNotFoundError:
         return None
+    # Of an earlier version it says `ready`, and was flushed by then.
+    return Note(
+        said["branch"], said["commit"], said["inode"], said.get("boot", ""), said.get("durable", said.get("ready"))
+    )
 
 
 def _write_note(state: Path, note: Note) -> None:
