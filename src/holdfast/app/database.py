@@ -21,6 +21,11 @@ def restore(chosen: Settings, source: Path) -> Path | None:
     return backup.restore(chosen.database_url, source, data=open_places(chosen.data).data)
 
 
+def refuse_unfit(chosen: Settings, source: Path) -> None:
+    """Raises what keeps a backup from being restored; nothing is changed."""
+    backup.refuse_unfit(chosen.database_url, source)
+
+
 def examine(house: House) -> tuple[Problem, ...]:
     """Gives every problem found in the database and in the projects' vaults; empty = sound."""
     found = list(check.check(house.database))

@@ -505,7 +505,9 @@ def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview
         restored=tuple(by_id[copy.of] for copy in restoration.restored),
         tasks=tuple(seen.task(move.task_id) for move in restoration.tasks),
         left=tuple(
-            commit for move in restoration.branches for commit in vault.commits_between(move.after, move.before)
+            dict.fromkeys(
+                commit for move in restoration.branches for commit in vault.commits_between(move.after, move.before)
+            )
         ),
         files=tuple(
             diff(vault, seen.heads[each.branch], _target(vault, seen, each), limits) for each in restoration.files

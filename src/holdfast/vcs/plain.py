@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,11 +48,15 @@ class PlainLimits:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a snapshot would take. `nested` are git repositories in the folder: their files, not their history."""
+    """What a snapshot would take. `nested` are git repositories in the folder: their files, not their history.
+
+    `empty` are folders that it would not have, since nothing is in them.
+    """
 
     files: int
     bytes: int
     nested: tuple[str, ...]
+    empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +285,7 @@ def survey(path: Path, limits: PlainLimits) -> Survey:
         Vault.open_or_create(Path(place) / "vault.git", None) as vault,
         PlainFolder(vault, path, limits) as folder,
     ):
-        return folder.survey()
+        return replace(folder.survey(), empty=_empty_folders(path))
 
 
 class _Raced:
@@ -324,6 +328,11 @@ def _files_below(root: bytes, top: bytes) -> Iterator[bytes]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in (*names, *links):
             yield os.path.join(place, name)[len(root) :]
+
+
+def _empty_folders(root: Path) -> tuple[str, ...]:
+    found = (place for place, folders, names in os.walk(root) if not folders and not names)
+    return tuple(sorted(str(Path(place).relative_to(root)) for place in found if ".git" not in Path(place).parts))
 
 
 def _size(path: bytes) -> int:
