@@ -34,7 +34,7 @@ from holdfast.domain.task import Task
 from holdfast.engine import inquiries, restoring
 from holdfast.engine.restoring import Continued, Intent
 from holdfast.engine.workspace import AUTHOR
-from holdfast.errors import IllegalState, UsageError
+from holdfast.errors import IllegalState, StepError, UsageError
 from holdfast.store import (
     Connection,
     Operation,
@@ -247,7 +247,7 @@ def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Chec
         )
     seen = picture(house, connection, task.plan_id)
     branch = task.branch or seen.plan.branch
-    _refuse_unborn(seen, task, branch)
+    _refuse_unborn(seen, f"T{task.number}", branch)
     told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "was": task.head_checkpoint}
     cut = cut_at(seen, checkpoint, branch)
     return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
@@ -261,9 +261,16 @@ def _going_on(decided: Decided, continued: Continued) -> Decided:
     return replace(decided, kind=CONTINUE, intent=intent)
 
 
-def _refuse_unborn(seen: Picture, task: Task, branch: str) -> None:
-    if branch not in seen.heads:
-        raise IllegalState(f"T{task.number} has not run yet: there is nothing to go back to")
+def _refuse_unborn(seen: Picture, who: str, branch: str) -> None:
+    if branch in seen.heads:
+        return
+    if any(step.branch == branch and step.commit_after for step in seen.steps):
+        raise StepError(
+            f"the branch {branch} is not in the vault: somebody deleted it there",
+            hint="see what else is gone: holdfast db check",
+            code="branch_missing",
+        )
+    raise IllegalState(f"{who} has not run yet: there is nothing to go back to")
 
 
 def _rollback(
@@ -281,8 +288,7 @@ def _rollback(
             f"{label} is on the branch of a parallel task, which is not the plan's",
             hint=f"go back with that task: holdfast task rewind T{owner.number} --to {checkpoint.number}",
         )
-    if plan.branch not in seen.heads:
-        raise IllegalState(f"P{plan.number} has not run yet: there is nothing to go back to")
+    _refuse_unborn(seen, f"P{plan.number}", plan.branch)
     variables = cast("dict[str, str] | None", checkpoint.state.get("variables"))
     told: dict[str, object] = {"checkpoint": label}
     cut = cut_at(seen, checkpoint, plan.branch)

@@ -76,9 +76,9 @@ class Verb(_Documented):
         """Refuses an empty name of what to work on: the unset variable of a script, that would mean all there is."""
         rest = super().parse_args(ctx, args)
         for option in self.params:
-            if option.name and option.metavar in _NAMED and ctx.params.get(option.name) == "":
-                if ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-                    raise click.BadParameter("nothing is named", ctx=ctx, param=option)
+            name = option.name if option.metavar in _NAMED else None
+            if name and ctx.params.get(name) == "" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.BadParameter("nothing is named", ctx=ctx, param=option)
         return rest
 
 

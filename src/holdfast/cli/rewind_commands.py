@@ -253,6 +253,6 @@ def told(session: Session, operation: Operation, deed: str) -> int:
         if kept["type"] == "stash":
             session.note(f"to have it again, in the worktree: git stash apply {kept['commit']}")
         elif not kept.get("exported", True):
-            session.note(f"no repository has that branch; a plan may start from it: --base {kept['reference']}")
+            session.note("no repository has that branch; without git a plan may start from it, with --base")
     session.note("take it back: holdfast undo")
     return 0

@@ -343,7 +343,8 @@ class Move:
         exported = (Path(self.project.path) / ".git").exists()
         if exported:
             self.vault.export_branch(Path(self.project.path), name)
-        return {"type": "branch", "reference": name, "commit": commit} | ({} if exported else {"exported": False})
+        kept: dict[str, object] = {"type": "branch", "reference": name, "commit": commit}
+        return kept if exported else {**kept, "exported": False}
 
     def _leaves_work(self, files: FilesMove) -> bool:
         moved = self._move_of(files.branch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -170,7 +171,10 @@ def _patches(vault: Vault, a: str, b: str, max_files: int, max_lines: int) -> li
     line = git.command(["diff-tree", "-p", "-U3", *_OPTIONS, a, b], git_dir=vault.path)
     patches: list[_Patch] = []
     rest = max_lines
-    with subprocess.Popen(line, stdout=subprocess.PIPE, env=git.environment(), process_group=0) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, env=git.environment(), process_group=0) as process,
+    ):
         assert process.stdout is not None
         for text in _lines(process.stdout):
             if text.startswith(b"diff --git "):
@@ -187,6 +191,10 @@ def _patches(vault: Vault, a: str, b: str, max_files: int, max_lines: int) -> li
                     break
                 rest -= 1
                 patches[-1].lines[-1].append(_text(text))
+        else:
+            if code := process.wait():
+                said.seek(0)
+                raise git.failure(["diff-tree", a, b], code, said.read())
         process.kill()
     return patches
 

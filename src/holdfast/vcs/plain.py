@@ -19,6 +19,7 @@ from holdfast.errors import Corruption, IllegalState, NotFound, UserError
 from holdfast.failpoints import failpoint
 from holdfast.vcs import trees
 from holdfast.vcs.checkpoint import Snapshot, Tracker
+from holdfast.vcs.diff import Action
 from holdfast.vcs.folder import Folder
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.ignore import IgnoreRules
@@ -57,6 +58,14 @@ class Survey:
     bytes: int
     nested: tuple[str, ...]
     empty: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that a merge into the folder, or its taking back, writes or removes."""
+
+    path: str
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +162,8 @@ class PlainFolder:
 
     # -- a plan's result -----------------------------------------------------------------------------------------------
 
-    def merge(self, owner: str, base: str, head: str, time: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Puts what changed from commit `base` to `head` into the folder; gives the paths, also for `dry_run`.
+    def merge(self, owner: str, base: str, head: str, time: datetime, *, dry_run: bool = False) -> tuple[Written, ...]:
+        """Puts what changed from commit `base` to `head` into the folder; gives the files, also for `dry_run`.
 
         Raises `IllegalState`, and writes nothing, if one of them is neither what `base` or an earlier merge of this
         `owner` has, nor what `head` has. A snapshot of the whole folder is kept first. Done again it finishes.
@@ -166,10 +175,10 @@ class PlainFolder:
                 self._record(owner, [base, head], f"before the merge of {head}\n", time)
             failpoint("vcs.folder.recorded")
             self._apply(changes)
-        return tuple(os.fsdecode(path) for path, _, _ in changes)
+        return _written(changes)
 
-    def take_back(self, owner: str, base: str, time: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Gives the paths that merges of `owner` changed their former content; errors and safety as `merge`."""
+    def take_back(self, owner: str, base: str, time: datetime, *, dry_run: bool = False) -> tuple[Written, ...]:
+        """Gives the files that merges of `owner` changed their former content; errors and safety as `merge`."""
         made = self._series(owner)
         if not made:
             raise IllegalState(f"nothing of it was put into {self.path}", hint="holdfast plan merge", code="not_merged")
@@ -184,7 +193,7 @@ class PlainFolder:
             self._apply(changes)
             self._vault.keep(f"{MERGES}/{owner}/{self._next(owner):04}", before)
             self._vault.delete_ref(now)
-        return tuple(os.fsdecode(path) for path, _, _ in changes)
+        return _written(changes)
 
     def _records(self, owner: str) -> dict[str, str]:
         refs = self._vault.refs(f"{MERGES}/{owner}")
@@ -232,8 +241,9 @@ class PlainFolder:
         if not paths:
             return
         names = ", ".join(os.fsdecode(path) for path in paths[:_NAMED]) + (" …" if len(paths) > _NAMED else "")
+        told = f"{len(paths)} files of {self.path} were" if len(paths) > 1 else f"one file of {self.path} was"
         raise IllegalState(
-            f"{len(paths)} files of {self.path} were changed by hand since: {names}; nothing was written",
+            f"{told} changed by hand since: {names}; nothing was written",
             hint="move them away, or make them as they were, then write again",
             code="folder_changed",
         )
@@ -276,6 +286,13 @@ class PlainFolder:
                     hint="something else writes to the folder; stop it and run the command again",
                 )
             sync_filesystem(self.path)
+
+
+def _written(changes: Sequence[Change]) -> tuple[Written, ...]:
+    def action(there: Entry | None, aim: Entry | None) -> Action:
+        return Action.ADDED if there is None else Action.DELETED if aim is None else Action.MODIFIED
+
+    return tuple(Written(os.fsdecode(path), action(there, aim)) for path, there, aim in changes)
 
 
 def survey(path: Path, limits: PlainLimits) -> Survey:
