@@ -458,6 +458,7 @@ phases: [{title: a, tasks: [{key: one, title: One, run: "true"}, {key: two, titl
 def test_who_did_not_see_that_another_went_back_is_told_where_the_heads_are(bench: Bench) -> None:
     view = bench.run(TWO)
     killed(bench, "engine.restore.saved", "task", "rewind", "two", "--to", "1", "--yes")
+    assert ["a rewind of P1 by" in each for each in rewinds.under_way(bench.house)] == [True]
     with pytest.raises(IllegalState, match=r"rewind of P1 by .* came first; its tasks are at T1@\d, T2@1 now") as told:
         rewind(bench, view, "two", "2")  # which carries the other one through
     assert told.value.code == "changed_meanwhile"

@@ -483,6 +483,18 @@ def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths:
     return Restoration(seen.plan.id, moves, (files,))
 
 
+def under_way(house: House, plan_id: str | None = None) -> tuple[str, ...]:
+    """Says of everything that was begun and has not ended, going back or handing over, what carries it through."""
+    begun = restoring.cut_off(house, plan_id)
+    with house.database.read() as connection:
+        named = [(each, f"P{plans.get(connection, each.plan_id or '').number}") for each in begun]
+    return tuple(
+        f"a {each.kind.replace('_', ' ')} of {name} by {each.actor} has begun and not ended; if it was cut off, the "
+        f"next `holdfast undo`, going back or `holdfast resume {name}` carries it through"
+        for each, name in named
+    )
+
+
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ UNDO = "undo"
 REDO = "redo"
 # So far back is looked for what can be taken back.
 LOOKED_THROUGH = 1000
+_SAID_FIRST = ("plan", "task", "step", "checkpoint", "was")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ def _trashing(done: Operation) -> Moving | None:
 
 def _of_operation(done: Operation) -> Deed:
     told = {name: value for name, value in done.outcome.items() if name not in ("preserved", "saved", "undoes")}
-    words = " ".join(f"{name} {value}" for name, value in told.items() if value not in ("", None, False))
+    # In an order of its own: PostgreSQL keeps none.
+    names = sorted(told, key=lambda name: (_SAID_FIRST.index(name) if name in _SAID_FIRST else len(_SAID_FIRST), name))
+    words = " ".join(f"{name} {told[name]}" for name in names if told[name] not in ("", None, False))
     undoes = str(done.outcome.get("undoes") or "")
     preserved = cast("Mapping[str, object]", done.outcome.get("preserved") or {})
     kept = f"{preserved['type']} {preserved['reference']}" if preserved else ""
