@@ -55,6 +55,11 @@ def test_the_vault_of_a_folder_is_named_by_sha256_and_whole(plain: PlainFolder) 
     assert vault_of(plain).fsck() == []
 
 
+def test_a_survey_names_the_folders_that_are_lost(plain: PlainFolder) -> None:
+    (plain.path / "new/deep").mkdir(parents=True)
+    assert survey(plain.path, PlainLimits()).empty == ("new/deep",)
+
+
 def test_a_snapshot_follows_the_rules_of_now(plain: PlainFolder) -> None:
     first = plain.commit(TIME)
     write(plain.path / ".gitignore", "*.log\nold\n")

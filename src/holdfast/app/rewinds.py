@@ -208,7 +208,7 @@ def _refuse_other(connection: Connection, plan: Plan, before: Operation | None) 
     heads = [f"T{task.number}@{task.head_checkpoint}" for task in all_tasks if task.head_checkpoint]
     raise IllegalState(
         f"a {last.kind} of P{plan.number} by {last.actor} came first; its tasks are at {', '.join(heads)} now",
-        hint=f"look again, then repeat it: holdfast status P{plan.number}",
+        hint=f"look: holdfast status P{plan.number}; repeat it only if that is not what you wanted",
         code="changed_meanwhile",
     )
 

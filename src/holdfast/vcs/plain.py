@@ -271,7 +271,7 @@ class PlainFolder:
             raise
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        with disk_failures():
+        with disk_failures(f"the folder {self.path}"):
             self._vault.objects.flush()
             raced = _Raced(self, {path: there for path, there, _ in changes})
             objects, aside = self._vault.objects, self._state / "aside"
