@@ -395,8 +395,9 @@ def test_a_plan_that_runs_is_left_alone(bench: Bench) -> None:
     plan = bench.start("{title: t, phases: [{title: p, tasks: [{title: s, run: 'sleep 60'}]}]}")
     with bench.working() as worker:
         running = bench.until(worker, plan.id, lambda view: bool(view.tasks[0].head_checkpoint))
-        with pytest.raises(IllegalState, match="is running"):
-            rewind(bench, running, running.tasks[0].key, "1")
+        for going in (rewind, preview):
+            with pytest.raises(IllegalState, match="is running"):
+                going(bench, running, running.tasks[0].key, "1", How())
         plans.cancel(bench.house, plan.id)
         bench.until(worker, plan.id)
 

@@ -501,6 +501,7 @@ def under_way(house: House, plan_id: str | None = None) -> tuple[str, ...]:
 def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview:
     with house.database.read() as connection:
         decided = deciding(connection)
+        restoring.refuse_running(decided.seen.plan)
         seen, restoration = decided.seen, decided.intent.restoration
         lengths = [
             conversations.length(connection, end)

@@ -229,7 +229,8 @@ def pause(session: Session, plan: str, interrupt: bool) -> int:
     with session.house() as house:
         plan_id = plans.find(house, plan)
         plans.pause(house, plan_id, PauseMode.INTERRUPT if interrupt else PauseMode.DRAIN)
-        return _requested(session, house, plan_id, "pauses as soon as what runs has ended")
+        told = "stops what runs, and pauses" if interrupt else "pauses as soon as what runs has ended"
+        return _requested(session, house, plan_id, told)
 
 
 @plan.verb("resume", example="holdfast plan resume P3")
