@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import IO
 
+from holdfast.errors import Corruption
 from holdfast.vcs import git
 from holdfast.vcs.vault import Vault
 
 _OPTIONS = ("-r", "-M", "-l1000", "--no-ext-diff", "--no-textconv", "--no-color", "--end-of-options")
 _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)", re.DOTALL)
 _LINE_BYTES = 4096
+# How git names an object that it cannot read, wherever else it looked.
+_DAMAGED = re.compile("(?:unable to read|loose object|packed object) ([0-9a-f]{40,64})")
 
 
 class Action(StrEnum):
@@ -97,10 +100,18 @@ class Diff:
 
 
 def diff(vault: Vault, a: str, b: str, limits: DiffLimits | None = None) -> Diff:
-    """Gives what changes from `a` to `b`, each a commit or tree of the vault."""
+    """Gives what changes from `a` to `b`, each a commit or tree of the vault.
+
+    Raises `Corruption` that names the file whose content cannot be read.
+    """
     limits = limits or DiffLimits()
-    files = _files(vault, a, b)
-    shown = tuple(_with_hunks(vault, a, b, files[: limits.max_files], limits.max_lines))
+    try:
+        files = _files(vault, a, b)
+        shown = tuple(_with_hunks(vault, a, b, files[: limits.max_files], limits.max_lines))
+    except git.GitError as error:
+        if damaged := _DAMAGED.search(error.message):
+            raise _corruption(vault, (a, b), damaged[1]) from error
+        raise
     return Diff(
         files=shown,
         files_total=len(files),
@@ -108,6 +119,13 @@ def diff(vault: Vault, a: str, b: str, limits: DiffLimits | None = None) -> Diff
         deletions=sum(file.deletions for file in files),
         truncated=len(files) > len(shown) or any(file.truncated for file in shown),
     )
+
+
+def _corruption(vault: Vault, among: tuple[str, str], oid: str) -> Corruption:
+    entries = [each for tree in among for each in vault.git(["ls-tree", "-r", "-z", tree]).split(b"\0")]
+    paths = [path for head, _, path in (each.partition(b"\t") for each in entries) if head.endswith(oid.encode())]
+    whose = f"{_shown(os.fsdecode(paths[0]))}: " if paths else ""
+    return Corruption(f"{whose}object {oid} of the vault is damaged", hint="see what else is: holdfast db check")
 
 
 def _files(vault: Vault, a: str, b: str) -> list[FileDiff]:
