@@ -47,6 +47,21 @@ def test_with_json_an_error_is_one_object_wherever_the_option_stands(
     assert set(error) == {"code", "message", "hint"}
 
 
+@pytest.mark.parametrize(
+    "words", [["undo", "--plan", ""], ["gc", "--project", "", "--yes"], ["timeline", "--task", ""]]
+)
+def test_an_empty_name_is_refused_and_does_not_mean_everything(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert "nothing is named" in capsys.readouterr().err
+
+
+def test_a_noun_alone_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trash"]) == 2
+    assert capsys.readouterr().err.startswith("Usage: holdfast trash")
+
+
 def test_a_variable_is_a_name_and_a_value() -> None:
     assert pairs(["A=1", "B=x=y", "C="]) == {"A": "1", "B": "x=y", "C": ""}
     for wrong in ("A", "=1"):
@@ -63,3 +78,8 @@ def test_a_time_is_a_moment_or_so_long_ago() -> None:
     for wrong in ("yesterday", "2026-13-01", "99999999999d", ""):
         with pytest.raises(click.BadParameter):
             Moment().convert(wrong, None, None)
+
+
+def test_a_time_that_is_none_is_named_as_it_was_typed() -> None:
+    with pytest.raises(click.BadParameter, match="'25:00' is not a time"):
+        Moment().convert("25:00", None, None)

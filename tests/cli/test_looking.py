@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Program, Result, git
@@ -61,7 +62,8 @@ def test_status_of_a_plan_is_a_board_and_a_document(ran: tuple[Program, Result])
 def test_status_without_a_plan_tells_what_is_unfinished(ran: tuple[Program, Result]) -> None:
     program, _ = ran
     document = program("status", "--json").json
-    assert document == {"plans": [], "gates": [], "workers": document["workers"], "interrupted": []}
+    nothing: dict[str, Any] = {"plans": [], "gates": [], "interrupted": [], "under_way": []}
+    assert document == {**nothing, "workers": document["workers"]}
     assert "no plan is unfinished" in program("status").out
 
 

@@ -60,7 +60,7 @@ def test_a_plan_runs_on_a_snapshot_and_its_result_is_put_into_the_folder(plain: 
     shown = plain("plan", "merge", "P1", "--dry-run")
     assert shown.code == 0
     assert [line.strip() for line in shown.out.splitlines()[:-1]] == [
-        *("a.txt", "link", "new/deep/n.sh", "old/b.txt", "old/c.txt"),
+        *("M a.txt", "A link", "A new/deep/n.sh", "D old/b.txt", "D old/c.txt"),
     ]
     assert files(plain.repository) == before
     refused = plain("plan", "merge", "P1")

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.conftest import Bench, git, opened, settings
 from tests.harness import forked
 
-from holdfast.app import plans, restarts, rewinds, tasks, undo
+from holdfast.app import database, plans, restarts, rewinds, tasks, undo
 from holdfast.app.plans import PlanView
 from holdfast.app.restarts import From
 from holdfast.app.rewinds import Decided, How, Preview, _carry_out, _rewind  # pyright: ignore[reportPrivateUsage]
@@ -22,7 +22,16 @@ from holdfast.domain.restore import Preserve
 from holdfast.domain.step import StepState, state
 from holdfast.domain.transitions import PauseReason, PlanStage, PlanStatus, TaskStatus
 from holdfast.engine import restoring
-from holdfast.errors import Corruption, HoldfastError, IllegalState, InfraError, NotFound, UsageError
+from holdfast.errors import (
+    Corruption,
+    HoldfastError,
+    IllegalState,
+    InfraError,
+    NotFound,
+    StepError,
+    UsageError,
+    UserError,
+)
 from holdfast.store import Connection, Operation, OperationStatus, check, checkpoints, operations
 from holdfast.store import plans as plan_rows
 
@@ -299,6 +308,7 @@ def test_work_that_was_not_committed_is_kept_on_a_branch(bench: Bench) -> None:
         "reference": "mine/kept",
         "commit": git(bench.repository, "rev-parse", "mine/kept").strip(),
     }
+    assert undo.deeds(bench.house)[0].kept == "branch mine/kept"
     assert git(bench.repository, "show", "mine/kept:two.txt") == "by hand\n"
     assert git(bench.repository, "show", "mine/kept:three.txt") == "3\n"
 
@@ -351,7 +361,13 @@ ONE = "title: One\nphases: [{title: a, tasks: [{key: one, title: One, run: 'echo
 
 def test_a_branch_that_was_merged_is_taken_back_while_it_stands_there_and_nobody_is_on_it(bench: Bench) -> None:
     view = bench.run(ONE)
-    name = plans.merge(bench.house, view.plan.id)
+    name = plans.merge(bench.house, view.plan.id, dry_run=True)
+    assert git(bench.repository, "branch", "--list", name) == ""
+    for taken, code in (("main", "branch_exists"), ("a..b", "usage")):
+        with pytest.raises(UserError) as refused:
+            plans.merge(bench.house, view.plan.id, branch=taken, dry_run=True)
+        assert refused.value.code == code
+    assert plans.merge(bench.house, view.plan.id) == name
     assert plans.merge(bench.house, view.plan.id) == name  # no second deed: nothing was written
     commit = git(bench.repository, "rev-parse", name)
     assert undo.undo(bench.house).kind == "undo"
@@ -379,8 +395,9 @@ def test_a_plan_that_runs_is_left_alone(bench: Bench) -> None:
     plan = bench.start("{title: t, phases: [{title: p, tasks: [{title: s, run: 'sleep 60'}]}]}")
     with bench.working() as worker:
         running = bench.until(worker, plan.id, lambda view: bool(view.tasks[0].head_checkpoint))
-        with pytest.raises(IllegalState, match="is running"):
-            rewind(bench, running, running.tasks[0].key, "1")
+        for going in (rewind, preview):
+            with pytest.raises(IllegalState, match="is running"):
+                going(bench, running, running.tasks[0].key, "1", How())
         plans.cancel(bench.house, plan.id)
         bench.until(worker, plan.id)
 
@@ -442,6 +459,7 @@ phases: [{title: a, tasks: [{key: one, title: One, run: "true"}, {key: two, titl
 def test_who_did_not_see_that_another_went_back_is_told_where_the_heads_are(bench: Bench) -> None:
     view = bench.run(TWO)
     killed(bench, "engine.restore.saved", "task", "rewind", "two", "--to", "1", "--yes")
+    assert ["a rewind of P1 by" in each for each in rewinds.under_way(bench.house)] == [True]
     with pytest.raises(IllegalState, match=r"rewind of P1 by .* came first; its tasks are at T1@\d, T2@1 now") as told:
         rewind(bench, view, "two", "2")  # which carries the other one through
     assert told.value.code == "changed_meanwhile"
@@ -486,6 +504,21 @@ def test_a_worktree_that_was_deleted_comes_back(bench: Bench) -> None:
     rewind(bench, view, "two", "2")
     assert {"one.txt", "two.txt"} <= set(files(worktree(bench)))
     assert "three.txt" not in files(worktree(bench))
+
+
+def test_what_was_deleted_in_the_vault_is_named_by_the_check_and_by_who_wants_to_go_back(bench: Bench) -> None:
+    view = bench.run(ONE)
+    assert database.examine(bench.house) == ()
+    with bench.house.database.read() as connection:
+        lost = checkpoints.get(connection, 1, task_id=view.tasks[0].id)
+    bench.vault().delete_ref(lost.ref)
+    bench.vault().delete_ref(f"refs/heads/{view.plan.branch}")
+    assert {(each.rule, each.subject) for each in database.examine(bench.house)} == {("vault", "T1@1"), ("vault", "P1")}
+    with pytest.raises(StepError, match="somebody deleted it"):
+        rewind(bench, view, "one", "1")
+    bench.house.let_go()
+    shutil.rmtree(bench.vault().path)
+    assert [each.message for each in database.examine(bench.house) if each.subject.endswith("vault.git")]
 
 
 def test_a_corrupt_object_is_named_and_everything_stays(bench: Bench) -> None:

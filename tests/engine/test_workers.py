@@ -35,6 +35,7 @@ from holdfast.errors import Unavailable
 from holdfast.store import OperationStatus, WorkerKind, operations, tables, workers
 from holdfast.store import Worker as Row
 from holdfast.store import tasks as task_rows
+from holdfast.vcs import Vault
 
 WORKER = """
 import threading
@@ -119,6 +120,23 @@ def test_on_sqlite_one_process_executes_and_the_others_are_its_clients(tmp_path:
             ids = [bench.start(PLAN.replace("OUTSIDE", str(outside))).id for _ in range(2)]
             finished(bench, ids)
         assert not execution.is_worked_on(bench.house)
+
+
+def test_a_worker_need_not_wait_for_what_its_own_command_had_open(bench: Bench) -> None:
+    path = bench.vault().path
+    with bench.working(), Vault.open(path) as vault:
+        assert vault.recover(0.0)
+
+
+def test_a_command_hardly_waits_for_a_vault_that_a_worker_has(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("holdfast.vcs.vault.monotonic", lambda: sum(waited))
+    monkeypatch.setattr("holdfast.vcs.vault.sleep", waited.append)
+    path = bench.vault().path
+    bench.house.let_go()
+    with Vault.open(path):
+        assert bench.vault().head("main") is None
+    assert sum(waited) < 0.5
 
 
 def test_work_that_lost_its_workflow_is_found_and_goes_on(bench: Bench) -> None:

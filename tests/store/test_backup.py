@@ -112,6 +112,7 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(world: World, tmp_path:
     with pytest.raises((Corruption, UsageError)):
         backup.restore(world.database.url, kept, data=tmp_path)
     assert _titles(world.database) == ["add-login"]
+    assert not list((tmp_path / "backups").glob("*before-restore*")), "nothing was going to be replaced"
 
 
 def test_a_backup_of_a_newer_holdfast_is_refused(sqlite_world: World, tmp_path: Path) -> None:

@@ -191,6 +191,19 @@ def test_a_postgresql_that_is_not_there_is_told_without_its_password(tmp_path: P
     assert "hunter2" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "connection failed: FATAL:  sorry, too many clients already",
+        'connection failed: FATAL:  too many connections for role "me"',
+        "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    ],
+)
+def test_a_postgresql_that_takes_no_more_connections_is_told_as_that(said: str) -> None:
+    told = meaning(psycopg.OperationalError(said))
+    assert (told.code, "max_connections" in told.hint) == ("too_many_connections", True)
+
+
 def test_a_missing_postgresql_database_is_told(postgres_url: str, tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="cannot be reached") as caught:
         Database.open(postgres_url.replace("/test_", "/missing_"), data=tmp_path)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
 from tests.vcs.places import Place, write
 
+from holdfast.errors import Corruption
 from holdfast.vcs import DiffLimits, diff
 from holdfast.vcs.diff import Action
 
@@ -89,3 +91,20 @@ def test_attributes_of_the_tree_run_nothing_and_hide_nothing(place: Place) -> No
         write(worktree.path / "README.md", "shown\n")
         found = diff(place.vault, place.base, worktree.snapshot().tree)
     assert {file.path: file.binary for file in found.files} == {".gitattributes": False, "README.md": False}
+
+
+def test_a_damaged_object_is_named_with_its_file(place: Place) -> None:
+    with place.worktree() as worktree:
+        write(worktree.path / "README.md", os.urandom(8000).hex())
+        tree = worktree.snapshot().tree
+    place.vault.objects.flush()
+    packs = [path for path in (place.vault.path / "objects/pack").glob("*.pack") if path.stat().st_size > 5000]
+    for pack in packs:
+        content = bytearray(pack.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 8] = bytes(each ^ 0x55 for each in content[middle : middle + 8])
+        pack.chmod(0o600)
+        pack.write_bytes(content)
+    assert packs
+    with pytest.raises(Corruption, match=r"README\.md: object [0-9a-f]{40} of the vault is damaged"):
+        diff(place.vault, place.base, tree)

@@ -12,7 +12,7 @@ from tests.vcs.places import BRANCH, TIME, Place, make_place, make_repository, w
 
 from holdfast.engine.kept import BlobFolder
 from holdfast.errors import InfraError
-from holdfast.vcs import GitDiskError, Vault, Wanted
+from holdfast.vcs import GitDiskError, PlainFolder, Vault, Wanted, trees
 
 CHECKPOINT = "refs/holdfast/checkpoints/t/1"
 
@@ -139,3 +139,22 @@ def test_read_only_disk_is_named(small_disk: Path, small_place: Place) -> None:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with Vault.open_or_create(small_place.vault.path, small_place.repository) as vault:
         assert vault.tree_of(small_place.base) == tree
+
+
+def test_a_full_disk_of_the_users_own_folder_is_named_and_the_merge_is_finished_by_the_same_call(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    notes = small_disk / "notes"
+    write(notes / "a.txt", "1")
+    with Vault.open_or_create(tmp_path / "vault.git", None) as vault, PlainFolder(vault, notes) as plain:
+        base = plain.commit(TIME)
+        entry = (trees.FILE, vault.objects.put("blob", os.urandom(2 << 20)))
+        tree = trees.apply(vault.objects, bytes.fromhex(vault.tree_of(base)), {b"large": entry})
+        head = vault.write_commit(tree.hex(), [base], "made", time=TIME)
+        (small_disk / "filler").write_bytes(b"x" * (3 << 20))
+        with pytest.raises(GitDiskError, match=rf"the folder {notes}"):
+            plain.merge("plan", base, head, TIME)
+        assert [path.name for path in notes.iterdir()] == ["a.txt"]
+        (small_disk / "filler").unlink()
+        assert [each.path for each in plain.merge("plan", base, head, TIME)] == ["large"]
+        assert (notes / "large").stat().st_size == 2 << 20

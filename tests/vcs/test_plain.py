@@ -55,6 +55,11 @@ def test_the_vault_of_a_folder_is_named_by_sha256_and_whole(plain: PlainFolder) 
     assert vault_of(plain).fsck() == []
 
 
+def test_a_survey_names_the_folders_that_are_lost(plain: PlainFolder) -> None:
+    (plain.path / "new/deep").mkdir(parents=True)
+    assert survey(plain.path, PlainLimits()).empty == ("new/deep",)
+
+
 def test_a_snapshot_follows_the_rules_of_now(plain: PlainFolder) -> None:
     first = plain.commit(TIME)
     write(plain.path / ".gitignore", "*.log\nold\n")
@@ -77,7 +82,9 @@ def test_a_result_goes_in_and_comes_back(plain: PlainFolder) -> None:
     before, base = walk(plain.path), plain.commit(TIME)
     head = made(plain, base, {**RESULT, "a.txt": (0o100640, "2")})
     changed = plain.merge("plan", base, head, TIME, dry_run=True)
-    assert changed == ("a.txt", "link", "new/n", "old/b", "old/c")
+    assert [f"{each.action} {each.path}" for each in changed] == [
+        *("modified a.txt", "added link", "added new/n", "deleted old/b", "deleted old/c"),
+    ]
     assert walk(plain.path) == before
     assert plain.merge("plan", base, head, TIME) == changed
     assert plain.merge("plan", base, head, TIME) == ()
@@ -85,7 +92,8 @@ def test_a_result_goes_in_and_comes_back(plain: PlainFolder) -> None:
     assert set(after) == {b".gitignore", b"a.txt", b"big.log", b"link", b"new/n"}
     assert after[b"new/n"] == ("x", b"n")
     assert modes(plain.path)["a.txt"] == 0o640
-    assert plain.take_back("plan", base, TIME) == changed
+    back = plain.take_back("plan", base, TIME)
+    assert [each.path for each in back] == [each.path for each in changed]
     assert walk(plain.path) == before
     assert modes(plain.path)["a.txt"] == 0o600
     with pytest.raises(IllegalState, match="nothing of it"):
@@ -121,7 +129,7 @@ def test_all_permission_bits_go_the_whole_way(plain: PlainFolder, tmp_path: Path
         assert sh("git", "status", "--porcelain", cwd=worktree.path) == ""
         worktree.set_tree(vault.tree_of(base))
         assert modes(worktree.path) == begun
-    assert plain.merge("plan", base, both, TIME) == ("a.txt", "new", "old/b", "old/c")
+    assert [each.path for each in plain.merge("plan", base, both, TIME)] == ["a.txt", "new", "old/b", "old/c"]
     assert {name: mode for name, mode in modes(plain.path).items() if name in wanted} == wanted
     assert vault.fsck() == []
 
@@ -131,7 +139,7 @@ def test_a_plan_that_goes_on_is_merged_again_and_taken_back_whole(plain: PlainFo
     first = made(plain, base, {"a.txt": (FILE, "2"), "one": (FILE, "1")})
     second = made(plain, base, {"a.txt": (FILE, "3"), "one": None, "two": (FILE, "2")}, parent=first)
     plain.merge("plan", base, first, TIME)
-    assert plain.merge("plan", base, second, TIME) == ("a.txt", "one", "two")
+    assert [each.path for each in plain.merge("plan", base, second, TIME)] == ["a.txt", "one", "two"]
     assert not (plain.path / "one").exists()
     plain.take_back("plan", base, TIME)
     assert walk(plain.path) == before
@@ -179,7 +187,7 @@ def test_the_same_change_by_hand_and_changes_elsewhere_agree(plain: PlainFolder)
     write(plain.path / "a.txt", "2")
     write(plain.path / "mine", "mine")
     shutil.rmtree(plain.path / "old")
-    assert plain.merge("plan", base, head, TIME) == ("link", "new/n")
+    assert [each.path for each in plain.merge("plan", base, head, TIME)] == ["link", "new/n"]
     assert (plain.path / "mine").read_text() == "mine"
 
 

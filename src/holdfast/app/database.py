@@ -21,12 +21,25 @@ def restore(chosen: Settings, source: Path) -> Path | None:
     return backup.restore(chosen.database_url, source, data=open_places(chosen.data).data)
 
 
+def refuse_unfit(chosen: Settings, source: Path) -> None:
+    """Raises what keeps a backup from being restored; nothing is changed."""
+    backup.refuse_unfit(chosen.database_url, source)
+
+
 def examine(house: House) -> tuple[Problem, ...]:
     """Gives every problem found in the database and in the projects' vaults; empty = sound."""
     found = list(check.check(house.database))
-    for name in sorted((house.places.data / "projects").glob("*/vault.git")):
+    with house.database.read() as connection:
+        wanted = check.refs(connection, home=house.places.home)
+    for project_id, needed in wanted.items():
+        name = house.places.vault(project_id)
+        if not (name / "HEAD").exists():
+            found.append(Problem("vault", str(name), f"is gone, with {len(needed)} checkpoints and branches"))
+            continue
         with Vault.open(name) as vault:
             found += [Problem("vault", str(name), line) for line in vault.fsck()]
+            kept = vault.refs("refs")
+        found += [Problem("vault", whose, f"its {ref} is gone from {name}") for whose, ref in needed if ref not in kept]
     return tuple(found)
 
 

@@ -54,6 +54,7 @@ def working(house: House, kind: str) -> Generator[Worker | None]:
     """Makes this process a worker for the block, or gives None where another one works on this SQLite database."""
     from holdfast.engine.worker import Worker
 
+    house.let_go()
     with ExitStack() as stack:
         worker: Worker | None = None
         try:

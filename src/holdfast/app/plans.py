@@ -28,7 +28,7 @@ from holdfast.engine.inquiries import answers_used, keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps
 from holdfast.store import projects as project_rows
-from holdfast.vcs import Diff, branch_at, check_branch
+from holdfast.vcs import Diff, Written, branch_at, check_branch, may_export
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,11 +363,11 @@ def changes(house: House, plan_id: str) -> Diff:
     return compare(house, project, plan.base_commit, head or plan.base_commit)
 
 
-def merge(house: House, plan_id: str, *, branch: str = "") -> str:
+def merge(house: House, plan_id: str, *, branch: str = "", dry_run: bool = False) -> str:
     """Writes the plan's branch into the user's repository as `branch` (default: the same name); gives the name.
 
-    The checkout, the index and the branch that is checked out are not touched; another branch of that name is never
-    overwritten unless the plan's commits contain it.
+    With `dry_run` it only raises what it would raise. The checkout, the index and the branch that is checked out are
+    not touched; another branch of that name is never overwritten unless the plan's commits contain it.
     """
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
@@ -380,10 +380,14 @@ def merge(house: House, plan_id: str, *, branch: str = "") -> str:
         raise IllegalState(f"P{plan.number} has not run yet: it has no branch", hint="holdfast plan execute")
     name = branch or plan.branch
     check_branch(name)
-    restoring.finish_open(house, plan_id)
+    if not dry_run:
+        restoring.finish_open(house, plan_id)
     vault, repository = house.workspaces.vault(project), Path(project.path)
     commit = vault.head(plan.branch)
     _refuse_fork(house, plan, commit)
+    if dry_run:
+        may_export(repository, name, commit or "")
+        return name
     if commit is None or branch_at(repository, name) is not None:
         # There already, which is no deed that could be undone; or there is nothing to write, or another's in its place.
         vault.export_branch(repository, plan.branch, name)
@@ -408,8 +412,8 @@ def _refuse_fork(house: House, plan: Plan, commit: str | None) -> None:
 
 def merge_files(
     house: House, plan_id: str, *, back: bool = False, dry_run: bool = False, undoing: tuple[str, str] | None = None
-) -> tuple[str, ...]:
-    """Writes what a plan changed into the project's folder, which has no git; gives the paths, also for `dry_run`.
+) -> tuple[Written, ...]:
+    """Writes what a plan changed into the project's folder, which has no git; gives the files, also for `dry_run`.
 
     With `back` it takes all that it has so written back. A snapshot of the folder is kept first. Raises `IllegalState`,
     and writes nothing, if one of those files was changed by hand meanwhile. `undoing` are the kind and the name of the
@@ -435,7 +439,7 @@ def merge_files(
     return wanted
 
 
-def _files_to_write(house: House, plan: Plan, project: Project, head: str, back: bool) -> tuple[str, ...]:
+def _files_to_write(house: House, plan: Plan, project: Project, head: str, back: bool) -> tuple[Written, ...]:
     with house.workspaces.folder(project) as folder:
         if back:
             return folder.take_back(plan.id, plan.base_commit, clock.now(), dry_run=True)

@@ -20,6 +20,8 @@ from holdfast.sandbox import SandboxName, choose
 from holdfast.store import Connection, projects
 from holdfast.vcs import RepositoryState, has_repository, inspect, not_in_snapshot, resolve, survey
 
+# So many empty folders are named to who registers a folder.
+_EMPTY_NAMED = 3
 SETTINGS = ("agent", "permissions", "sandbox", "include_ignored")
 
 
@@ -100,6 +102,9 @@ def _plain(house: House, path: Path) -> tuple[Path, str, tuple[str, ...]]:
     found = survey(root, plain_limits(house.settings))
     known = [f"{found.files:,} files, {found.bytes / (1 << 20):,.1f} MiB: each plan starts from a snapshot of them"]
     known += [f"of the git repository {name} in it the files are kept, not the history" for name in found.nested]
+    if found.empty:
+        more = ", …" if len(found.empty) > _EMPTY_NAMED else ""
+        known.append(f"empty folders are not kept: {', '.join(found.empty[:_EMPTY_NAMED])}{more}")
     return root, "", tuple(known)
 
 

@@ -34,7 +34,7 @@ from holdfast.domain.task import Task
 from holdfast.engine import inquiries, restoring
 from holdfast.engine.restoring import Continued, Intent
 from holdfast.engine.workspace import AUTHOR
-from holdfast.errors import IllegalState, UsageError
+from holdfast.errors import IllegalState, StepError, UsageError
 from holdfast.store import (
     Connection,
     Operation,
@@ -208,7 +208,7 @@ def _refuse_other(connection: Connection, plan: Plan, before: Operation | None) 
     heads = [f"T{task.number}@{task.head_checkpoint}" for task in all_tasks if task.head_checkpoint]
     raise IllegalState(
         f"a {last.kind} of P{plan.number} by {last.actor} came first; its tasks are at {', '.join(heads)} now",
-        hint=f"look again, then repeat it: holdfast status P{plan.number}",
+        hint=f"look: holdfast status P{plan.number}; repeat it only if that is not what you wanted",
         code="changed_meanwhile",
     )
 
@@ -247,7 +247,7 @@ def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Chec
         )
     seen = picture(house, connection, task.plan_id)
     branch = task.branch or seen.plan.branch
-    _refuse_unborn(seen, task, branch)
+    _refuse_unborn(seen, f"T{task.number}", branch)
     told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "was": task.head_checkpoint}
     cut = cut_at(seen, checkpoint, branch)
     return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
@@ -261,9 +261,16 @@ def _going_on(decided: Decided, continued: Continued) -> Decided:
     return replace(decided, kind=CONTINUE, intent=intent)
 
 
-def _refuse_unborn(seen: Picture, task: Task, branch: str) -> None:
-    if branch not in seen.heads:
-        raise IllegalState(f"T{task.number} has not run yet: there is nothing to go back to")
+def _refuse_unborn(seen: Picture, who: str, branch: str) -> None:
+    if branch in seen.heads:
+        return
+    if any(step.branch == branch and step.commit_after for step in seen.steps):
+        raise StepError(
+            f"the branch {branch} is not in the vault: somebody deleted it there",
+            hint="see what else is gone: holdfast db check",
+            code="branch_missing",
+        )
+    raise IllegalState(f"{who} has not run yet: there is nothing to go back to")
 
 
 def _rollback(
@@ -281,8 +288,7 @@ def _rollback(
             f"{label} is on the branch of a parallel task, which is not the plan's",
             hint=f"go back with that task: holdfast task rewind T{owner.number} --to {checkpoint.number}",
         )
-    if plan.branch not in seen.heads:
-        raise IllegalState(f"P{plan.number} has not run yet: there is nothing to go back to")
+    _refuse_unborn(seen, f"P{plan.number}", plan.branch)
     variables = cast("dict[str, str] | None", checkpoint.state.get("variables"))
     told: dict[str, object] = {"checkpoint": label}
     cut = cut_at(seen, checkpoint, plan.branch)
@@ -477,12 +483,25 @@ def _files_only(vault: Vault, seen: Picture, cut: Cut, task: Task | None, paths:
     return Restoration(seen.plan.id, moves, (files,))
 
 
+def under_way(house: House, plan_id: str | None = None) -> tuple[str, ...]:
+    """Says of everything that was begun and has not ended, going back or handing over, what carries it through."""
+    begun = restoring.cut_off(house, plan_id)
+    with house.database.read() as connection:
+        named = [(each, f"P{plans.get(connection, each.plan_id or '').number}") for each in begun]
+    return tuple(
+        f"a {each.kind.replace('_', ' ')} of {name} by {each.actor} has begun and not ended; if it was cut off, the "
+        f"next `holdfast undo`, going back or `holdfast resume {name}` carries it through"
+        for each, name in named
+    )
+
+
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
 def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview:
     with house.database.read() as connection:
         decided = deciding(connection)
+        restoring.refuse_running(decided.seen.plan)
         seen, restoration = decided.seen, decided.intent.restoration
         lengths = [
             conversations.length(connection, end)
@@ -505,7 +524,9 @@ def _preview(house: House, deciding: Callable[[Connection], Decided]) -> Preview
         restored=tuple(by_id[copy.of] for copy in restoration.restored),
         tasks=tuple(seen.task(move.task_id) for move in restoration.tasks),
         left=tuple(
-            commit for move in restoration.branches for commit in vault.commits_between(move.after, move.before)
+            dict.fromkeys(
+                commit for move in restoration.branches for commit in vault.commits_between(move.after, move.before)
+            )
         ),
         files=tuple(
             diff(vault, seen.heads[each.branch], _target(vault, seen, each), limits) for each in restoration.files

@@ -7,8 +7,10 @@ first. Nothing remembers what is in effect: it follows from who took back what.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 from holdfast import clock
 from holdfast.app import planning, trash
@@ -41,11 +43,15 @@ UNDO = "undo"
 REDO = "redo"
 # So far back is looked for what can be taken back.
 LOOKED_THROUGH = 1000
+_SAID_FIRST = ("plan", "task", "step", "checkpoint", "was")
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """One thing that can be taken back, named O4 or P3#2 (iteration 2). `undoes` names the deed that it took back."""
+    """One thing that can be taken back, named O4 or P3#2 (iteration 2). `undoes` names the deed that it took back.
+
+    `kept` says as what the work that it left behind is kept: `branch NAME` or `stash REF`.
+    """
 
     name: str
     kind: str
@@ -55,6 +61,7 @@ class Deed:
     told: str
     undoes: str = ""
     in_effect: bool = True
+    kept: str = ""
 
 
 def deeds(house: House, *, plan_id: str | None = None) -> tuple[Deed, ...]:
@@ -90,9 +97,13 @@ def _trashing(done: Operation) -> Moving | None:
 
 def _of_operation(done: Operation) -> Deed:
     told = {name: value for name, value in done.outcome.items() if name not in ("preserved", "saved", "undoes")}
-    words = " ".join(f"{name} {value}" for name, value in told.items() if value not in ("", None, False))
+    # In an order of its own: PostgreSQL keeps none.
+    names = sorted(told, key=lambda name: (_SAID_FIRST.index(name) if name in _SAID_FIRST else len(_SAID_FIRST), name))
+    words = " ".join(f"{name} {told[name]}" for name in names if told[name] not in ("", None, False))
     undoes = str(done.outcome.get("undoes") or "")
-    return Deed(f"O{done.number}", done.kind, done.plan_id or "", done.actor, done.started_at, words, undoes)
+    preserved = cast("Mapping[str, object]", done.outcome.get("preserved") or {})
+    kept = f"{preserved['type']} {preserved['reference']}" if preserved else ""
+    return Deed(f"O{done.number}", done.kind, done.plan_id or "", done.actor, done.started_at, words, undoes, kept=kept)
 
 
 def _of_iteration(edited: Iteration, plan: int) -> Deed:

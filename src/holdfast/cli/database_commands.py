@@ -57,6 +57,8 @@ def restore(session: Session, file: Path, yes: bool, dry_run: bool) -> int:
     chosen = session.settings()
     if not file.exists():
         raise NotFound(f"there is no backup {file}", hint="those made by themselves are in the data folder's backups/")
+    if dry_run:
+        database.refuse_unfit(chosen, file)
     if not consents(session, f"replace the database by {safe(file)}", yes=yes, dry_run=dry_run):
         return 0
     kept = database.restore(chosen, file)

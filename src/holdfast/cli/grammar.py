@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from holdfast.cli.session import Session
 
+# Metavars of what narrows a command to one thing.
+_NAMED = ("SLUG", "PLAN", "TASK")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -68,6 +71,15 @@ class _Documented(click.Command):
 
 class Verb(_Documented):
     """One command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses an empty name of what to work on: the unset variable of a script, that would mean all there is."""
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            name = option.name if option.metavar in _NAMED else None
+            if name and ctx.params.get(name) == "" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.BadParameter("nothing is named", ctx=ctx, param=option)
+        return rest
 
 
 class Noun(_Documented, click.Group):

@@ -55,6 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     except HoldfastError as error:
         report(session, error.code, error.message, error.hint)
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - a noun alone asks what there is
+        return error.exit_code
     except click.ClickException as error:
         report(session, "usage", *_usage(error))
         return error.exit_code

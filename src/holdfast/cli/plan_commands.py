@@ -229,7 +229,8 @@ def pause(session: Session, plan: str, interrupt: bool) -> int:
     with session.house() as house:
         plan_id = plans.find(house, plan)
         plans.pause(house, plan_id, PauseMode.INTERRUPT if interrupt else PauseMode.DRAIN)
-        return _requested(session, house, plan_id, "pauses as soon as what runs has ended")
+        told = "stops what runs, and pauses" if interrupt else "pauses as soon as what runs has ended"
+        return _requested(session, house, plan_id, told)
 
 
 @plan.verb("resume", example="holdfast plan resume P3")
@@ -431,6 +432,7 @@ def merge(session: Session, plan: str, branch: str, back: bool, yes: bool, dry_r
             raise UsageError("--back is for projects without git", hint="delete the branch: git branch -D NAME")
         name = branch or view.plan.branch
         if dry_run:
+            plans.merge(house, plan_id, branch=branch, dry_run=True)
             consents(session, f"write the branch {safe(name)} into {safe(view.project.path)}", yes=yes, dry_run=True)
             return 0
         name = plans.merge(house, plan_id, branch=branch)
@@ -446,24 +448,26 @@ def _merge_files(session: Session, house: House, view: PlanView, *, back: bool, 
     """Writes a plan's files into a folder without git, or takes them back; tells them first."""
     from holdfast.app import plans
     from holdfast.cli.consent import consents
-    from holdfast.cli.render import safe
+    from holdfast.cli.render import count, safe
 
     folder, number = safe(view.project.path), view.plan.number
     wanted = plans.merge_files(house, view.plan.id, back=back, dry_run=True)
-    deed = f"take {len(wanted)} files of {folder} back" if back else f"write {len(wanted)} files into {folder}"
+    files = count(len(wanted), "file")
+    deed = f"take {files} of {folder} back" if back else f"write {files} into {folder}"
     if not session.json:
-        for path in wanted:
-            session.out.print(f"  {safe(path)}", soft_wrap=True)
+        for each in wanted:
+            session.out.print(f"  {str(each.action)[0].upper()} {safe(each.path)}", soft_wrap=True)
     if dry_run and session.json:
-        session.document({"dry_run": True, "would": deed, "files": wanted})
+        session.document({"dry_run": True, "would": deed, "files": [each.path for each in wanted]})
         return 0
     if not consents(session, deed, yes=yes, dry_run=dry_run):
         return 0
     written = plans.merge_files(house, view.plan.id, back=back)
     if session.json:
-        session.document({"folder": view.project.path, "files": written})
+        session.document({"folder": view.project.path, "files": [each.path for each in written]})
         return 0
-    session.out.print(f"{len(written)} files of {folder} are {'as they were before' if back else 'written'}")
+    told = f"{count(len(written), 'file')} of {folder}"
+    session.out.print(f"{told}: {'as before' if back else 'written'}", soft_wrap=True)
     if written and not back:
         session.note(f"to take that back: holdfast plan merge P{number} --back")
     return 0

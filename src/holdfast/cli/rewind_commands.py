@@ -166,13 +166,14 @@ def operations(session: Session, plan: str) -> int:
                 each.kind,
                 each.told or each.undoes,
                 state,
+                each.kept,
                 each.actor,
                 when(each.at),
             ]
             for each in found
             for state in ["" if each.in_effect else "undone"]
         ]
-        show(session.out, table(["operation", "kind", "what", "", "by", "when"], rows))
+        show(session.out, table(["operation", "kind", "what", "", "kept", "by", "when"], rows))
     return 0
 
 
@@ -251,5 +252,7 @@ def told(session: Session, operation: Operation, deed: str) -> int:
         session.out.print(f"what was left behind is kept as {kept['type']} {kept['reference']}", soft_wrap=True)
         if kept["type"] == "stash":
             session.note(f"to have it again, in the worktree: git stash apply {kept['commit']}")
+        elif not kept.get("exported", True):
+            session.note("no repository has that branch; without git a plan may start from it, with --base")
     session.note("take it back: holdfast undo")
     return 0

@@ -33,7 +33,7 @@ def status(session: Session, plan: str) -> int:
 
 def show_plan(session: Session, house: House, plan_id: str) -> int:
     """Prints one plan: its board, steps and gates, and what to do next."""
-    from holdfast.app import execution, plans, projects, steps
+    from holdfast.app import execution, plans, projects, rewinds, steps
     from holdfast.cli import board, ending
     from holdfast.cli.render import say, show
     from holdfast.domain.transitions import PLAN_EXECUTING
@@ -46,7 +46,7 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
     show(session.out, board.picture(view, width=session.out.width, height=100_000, said=said))
     if projects.unconfined(house, view.project):
         say(session.out, "  no sandbox: commands run as you, unconfined", style="dim")
-    for warning in view.warnings:
+    for warning in (*view.warnings, *rewinds.under_way(house, plan_id)):
         say(session.out, f"  {warning}", style="yellow")
     if view.plan.error:
         say(session.out, f"  {view.plan.error.strip()}", style="red")
@@ -59,7 +59,7 @@ def show_plan(session: Session, house: House, plan_id: str) -> int:
 
 
 def _everything(session: Session, house: House) -> int:
-    from holdfast.app import approvals, execution, plans
+    from holdfast.app import approvals, execution, plans, rewinds
     from holdfast.cli.render import gates_table, plans_table, say, show, table
     from holdfast.domain.transitions import TASK_DONE
 
@@ -67,9 +67,11 @@ def _everything(session: Session, house: House) -> int:
     gates = approvals.list_(house)
     workers = execution.workers_now(house)
     cut = execution.interrupted(house)
+    begun = rewinds.under_way(house)
     if session.json:
         names = [f"P{view.plan.number}" for view in cut]
-        session.document({"plans": unfinished, "gates": gates, "workers": workers, "interrupted": names})
+        shown = {"plans": unfinished, "gates": gates, "workers": workers, "interrupted": names, "under_way": begun}
+        session.document(shown)
         return 0
     views = [plans.show(house, plan.id) for plan in unfinished]
     done = {view.plan.id: f"{sum(task.status in TASK_DONE for task in view.tasks)}/{len(view.tasks)}" for view in views}
@@ -91,4 +93,6 @@ def _everything(session: Session, house: House) -> int:
             continue  # it waits for a person
         told = f"P{view.plan.number} has no worker" + (f"; it was interrupted at: {under_way}" if under_way else "")
         say(session.out, f"{told}\ngo on:  holdfast resume P{view.plan.number}", style="yellow")
+    for each in begun:
+        say(session.out, each, style="yellow")
     return 0

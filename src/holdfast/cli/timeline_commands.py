@@ -37,7 +37,7 @@ class Moment(click.ParamType):
 
         if isinstance(value, datetime):
             return value
-        text = str(value).strip()
+        typed = text = str(value).strip()
         if match := _AGO.fullmatch(text):
             try:
                 return clock.now() - timedelta(**{_UNITS[match[2]]: int(match[1])})
@@ -48,7 +48,7 @@ class Moment(click.ParamType):
         try:
             return datetime.fromisoformat(text).astimezone()
         except (ValueError, OverflowError):
-            self.fail(f"{text!r} is not a time, e.g. 2026-03-01T12:30, 14:05 or 2h (ago)", param, ctx)
+            self.fail(f"{typed!r} is not a time, e.g. 2026-03-01T12:30, 14:05 or 2h (ago)", param, ctx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def show_history(session: Session, wanted: Wanted) -> int:
     """Prints one page of what happened, or with `follow` what happens from now (or from the cursor) on."""
     if wanted.follow and (wanted.since or wanted.until):
         raise click.UsageError("--follow shows what is new: it goes without --from and --to")
-    session.json = session.json or wanted.format == "json"
+    # The options of a command count for more than the one that all commands share.
+    session.json = wanted.format == "json" or (session.json and wanted.format != "jsonl")
     with session.house() as house:
         return _follow(session, house, wanted) if wanted.follow else _page(session, house, wanted)
 
@@ -187,7 +188,7 @@ def _page(session: Session, house: House, wanted: Wanted) -> int:
     if page.items:
         session.more(page.next_cursor)
     elif wanted.format == "table":
-        say(session.out, "nothing happened")
+        say(session.out, "nothing more happened" if wanted.cursor else "nothing of that kind happened")
     return 0
 
 

@@ -340,9 +340,11 @@ class Move:
             )
         self.vault.create_branch(name, commit)
         failpoint("engine.restore.branch_kept")
-        if (Path(self.project.path) / ".git").exists():
+        exported = (Path(self.project.path) / ".git").exists()
+        if exported:
             self.vault.export_branch(Path(self.project.path), name)
-        return {"type": "branch", "reference": name, "commit": commit}
+        kept: dict[str, object] = {"type": "branch", "reference": name, "commit": commit}
+        return kept if exported else {**kept, "exported": False}
 
     def _leaves_work(self, files: FilesMove) -> bool:
         moved = self._move_of(files.branch)

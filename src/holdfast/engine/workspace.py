@@ -41,6 +41,12 @@ def place_of(project: Project, plan: Plan, phase: Phase, task: Task) -> Place:
     return Place(project, plan, task.branch or plan.branch, own)
 
 
+# A worker waits until nothing that a killed one left writes to a vault. A command hardly does: while a worker has the
+# vault it would wait in vain, and what there is to tidy up the next one tidies that has it alone.
+WORKER_PATIENCE_SECONDS = 5.0
+COMMAND_PATIENCE_SECONDS = 0.1
+
+
 class Workspaces:
     """The vaults and worktrees that this process has open, each worktree used by one thread at a time.
 
@@ -64,7 +70,7 @@ class Workspaces:
             if vault is None:
                 source = Path(project.path) if project.git else None
                 vault = Vault.open_or_create(self._places.vault(project.id), source)
-                vault.recover()
+                vault.recover(WORKER_PATIENCE_SECONDS if self._watch else COMMAND_PATIENCE_SECONDS)
                 self._vaults[project.id] = vault
             return vault
 

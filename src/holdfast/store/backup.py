@@ -21,6 +21,7 @@ from holdfast.store.locks import worker_lock
 from holdfast.store.migrate import HEAD
 
 _SQLITE_MAGIC = b"SQLite format 3\x00"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def backup(database: Database, target: Path) -> Path:
@@ -70,16 +71,26 @@ def restore(url: str, source: Path, *, data: Path) -> Path | None:
     Raises `Unavailable` while a worker runs, `Corruption` for a damaged backup and `IllegalState` for one of a newer
     Holdfast. A kill leaves the old content or the new one.
     """
+    if refuse_unfit(url, source):
+        return _restore_pages(url, source, data)
+    return _restore_dump(url, source, data)
+
+
+def refuse_unfit(url: str, source: Path) -> bool:
+    """Reads a whole backup and raises what keeps it from being restored; tells whether it is a SQLite file."""
     if not source.is_file():
         raise UsageError(f"there is no backup {source}", hint="name an existing file; automatic ones are in backups/")
     with told(source), source.open("rb") as file:
-        is_sqlite_file = file.read(16) == _SQLITE_MAGIC
-    if not is_sqlite_file:
-        return _restore_dump(url, source, data)
-    if not url.startswith("sqlite"):
-        raise UsageError(f"{source} is a SQLite backup", hint="PostgreSQL takes a dump that it made itself")
-    _refuse_unfit(source)
-    return _restore_pages(url, source, data)
+        begin = file.read(16)
+    if begin == _SQLITE_MAGIC:
+        if not url.startswith("sqlite"):
+            raise UsageError(f"{source} is a SQLite backup", hint="PostgreSQL takes a dump that it made itself")
+        _refuse_unfit(source)
+        return True
+    if not begin.startswith(_ZSTD_MAGIC):
+        raise UsageError(f"{source} is not a backup of Holdfast's", hint="name a file of holdfast db backup")
+    dump.read_through(source)
+    return False
 
 
 def _restore_pages(url: str, source: Path, data: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, select, text
@@ -156,6 +156,35 @@ def _gates(connection: Connection) -> list[Problem]:
         Problem("gate", f"A{gate}", f"is open, but plan P{plan} is {status}")
         for gate, plan, status in connection.execute(query)
     ]
+
+
+def refs(connection: Connection, *, home: str) -> dict[str, list[tuple[str, str]]]:
+    """Gives by project which refs its vault has to have, each with the short name of what needs it.
+
+    Of the projects of one data folder, and of those only that have any work.
+    """
+    kept = (
+        select(plans.c.project_id, plans.c.number, tasks.c.number, checkpoints.c.number, checkpoints.c.ref)
+        .join(plans, plans.c.id == checkpoints.c.plan_id)
+        .join(projects, projects.c.id == plans.c.project_id)
+        .outerjoin(tasks, tasks.c.id == checkpoints.c.task_id)
+        .where(projects.c.home == home)
+        .order_by(checkpoints.c.id)
+    )
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for project, plan, task, number, ref in connection.execute(kept):
+        found[project].append((f"T{task}@{number}" if task else f"P{plan}@{number}", ref))
+    worked = (
+        select(plans.c.project_id, plans.c.number, steps.c.branch)
+        .join(plans, plans.c.id == steps.c.plan_id)
+        .join(projects, projects.c.id == plans.c.project_id)
+        .where(projects.c.home == home)
+        .where(steps.c.active, steps.c.commit_after.is_not(None), plans.c.emptied_at.is_(None))
+        .distinct()
+    )
+    for project, plan, branch in connection.execute(worked):
+        found[project].append((f"P{plan}", f"refs/heads/{branch}"))
+    return found
 
 
 def stats(database: Database) -> Stats:

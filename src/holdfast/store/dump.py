@@ -72,6 +72,12 @@ def load(database: Database, source: Path) -> int:
     return count
 
 
+def read_through(source: Path) -> None:
+    """Reads a whole dump; raises what `load` would."""
+    for _ in _rows(source):
+        pass
+
+
 def _rows(source: Path) -> Iterator[tuple[Table, dict[str, Any]]]:
     lines = _read(source)
     first = next(lines, None)

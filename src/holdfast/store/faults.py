@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 # SQLite result codes (sqlite.org/rescode.html), the primary eight bits.
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
+
+
+# What PostgreSQL says to whom it does not let in; then there is no SQLSTATE.
+_NO_MORE = re.compile("too many (clients|connections)|connection slots are reserved")
 
 
 class ConstraintViolated(IllegalState):
@@ -123,6 +128,12 @@ def _postgres(cause: psycopg.Error, place: str, detail: str) -> HoldfastError:
             f"{place} cannot be written: {detail}",
             hint="the user in HOLDFAST_DB needs to own the schema holdfast",
             code="database_readonly",
+        )
+    if state == "53300" or _NO_MORE.search(detail):
+        return InfraError(
+            f"{place} takes no more connections: {detail}",
+            hint="end some of what is connected, or raise max_connections of PostgreSQL; nothing is lost, try again",
+            code="too_many_connections",
         )
     lost = state.startswith(("08", "57P", "28", "3D")) or (not state and isinstance(cause, OperationalError))
     if lost:

@@ -22,7 +22,7 @@ from holdfast.vcs.ignored import Kept, Wanted
 from holdfast.vcs.listing import contents_at, files_at, mentions
 from holdfast.vcs.measure import Change, measure
 from holdfast.vcs.own_git import new_commits
-from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, not_in_snapshot, survey
+from holdfast.vcs.plain import PlainFolder, PlainLimits, Survey, Written, not_in_snapshot, survey
 from holdfast.vcs.refs import RefMoved
 from holdfast.vcs.repository import RepositoryState, branch_at, has_repository, inspect, published, resolve
 from holdfast.vcs.vault import MergeResult, Vault, check_branch, may_export, own_prefix
@@ -48,6 +48,7 @@ __all__ = [
     "Vault",
     "Wanted",
     "Worktree",
+    "Written",
     "branch_at",
     "check_branch",
     "contents_at",

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import IO
 
+from holdfast.errors import Corruption
 from holdfast.vcs import git
 from holdfast.vcs.vault import Vault
 
 _OPTIONS = ("-r", "-M", "-l1000", "--no-ext-diff", "--no-textconv", "--no-color", "--end-of-options")
 _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)", re.DOTALL)
 _LINE_BYTES = 4096
+# How git names an object that it cannot read, wherever else it looked.
+_DAMAGED = re.compile("(?:unable to read|loose object|packed object) ([0-9a-f]{40,64})")
 
 
 class Action(StrEnum):
@@ -96,10 +100,18 @@ class Diff:
 
 
 def diff(vault: Vault, a: str, b: str, limits: DiffLimits | None = None) -> Diff:
-    """Gives what changes from `a` to `b`, each a commit or tree of the vault."""
+    """Gives what changes from `a` to `b`, each a commit or tree of the vault.
+
+    Raises `Corruption` that names the file whose content cannot be read.
+    """
     limits = limits or DiffLimits()
-    files = _files(vault, a, b)
-    shown = tuple(_with_hunks(vault, a, b, files[: limits.max_files], limits.max_lines))
+    try:
+        files = _files(vault, a, b)
+        shown = tuple(_with_hunks(vault, a, b, files[: limits.max_files], limits.max_lines))
+    except git.GitError as error:
+        if damaged := _DAMAGED.search(error.message):
+            raise _corruption(vault, (a, b), damaged[1]) from error
+        raise
     return Diff(
         files=shown,
         files_total=len(files),
@@ -107,6 +119,13 @@ def diff(vault: Vault, a: str, b: str, limits: DiffLimits | None = None) -> Diff
         deletions=sum(file.deletions for file in files),
         truncated=len(files) > len(shown) or any(file.truncated for file in shown),
     )
+
+
+def _corruption(vault: Vault, among: tuple[str, str], oid: str) -> Corruption:
+    entries = [each for tree in among for each in vault.git(["ls-tree", "-r", "-z", tree]).split(b"\0")]
+    paths = [path for head, _, path in (each.partition(b"\t") for each in entries) if head.endswith(oid.encode())]
+    whose = f"{_shown(os.fsdecode(paths[0]))}: " if paths else ""
+    return Corruption(f"{whose}object {oid} of the vault is damaged", hint="see what else is: holdfast db check")
 
 
 def _files(vault: Vault, a: str, b: str) -> list[FileDiff]:
@@ -170,7 +189,10 @@ def _patches(vault: Vault, a: str, b: str, max_files: int, max_lines: int) -> li
     line = git.command(["diff-tree", "-p", "-U3", *_OPTIONS, a, b], git_dir=vault.path)
     patches: list[_Patch] = []
     rest = max_lines
-    with subprocess.Popen(line, stdout=subprocess.PIPE, env=git.environment(), process_group=0) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, env=git.environment(), process_group=0) as process,
+    ):
         assert process.stdout is not None
         for text in _lines(process.stdout):
             if text.startswith(b"diff --git "):
@@ -187,6 +209,10 @@ def _patches(vault: Vault, a: str, b: str, max_files: int, max_lines: int) -> li
                     break
                 rest -= 1
                 patches[-1].lines[-1].append(_text(text))
+        else:
+            if code := process.wait():
+                said.seek(0)
+                raise git.failure(["diff-tree", a, b], code, said.read())
         process.kill()
     return patches
 

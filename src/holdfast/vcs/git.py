@@ -87,22 +87,22 @@ class GitDiskError(InfraError):
     default_code = "disk"
 
 
-def disk_error(problem: str) -> GitDiskError:
+def disk_error(problem: str, place: str = "the data folder") -> GitDiskError:
     """Gives the error for a disk or system failure whose cause is told in `problem`."""
     return GitDiskError(
-        f"the data folder cannot be used: {problem}",
+        f"{place} cannot be used: {problem}",
         hint="free some space or make the folder writable, then run the command again: nothing is lost",
     )
 
 
 @contextmanager
-def disk_failures() -> Generator[None]:
+def disk_failures(place: str = "the data folder") -> Generator[None]:
     """Turns a full disk, an I/O error, a read-only folder and the like inside the block into `GitDiskError`."""
     try:
         yield
     except OSError as error:
         if error.errno in _SYSTEM_ERRNOS:
-            raise disk_error(str(error)) from error
+            raise disk_error(str(error), place) from error
         raise
 
 

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from holdfast.errors import Corruption, IllegalState, NotFound, UserError
 from holdfast.failpoints import failpoint
 from holdfast.vcs import trees
 from holdfast.vcs.checkpoint import Snapshot, Tracker
+from holdfast.vcs.diff import Action
 from holdfast.vcs.folder import Folder
 from holdfast.vcs.git import disk_failures
 from holdfast.vcs.ignore import IgnoreRules
@@ -48,11 +49,23 @@ class PlainLimits:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a snapshot would take. `nested` are git repositories in the folder: their files, not their history."""
+    """What a snapshot would take. `nested` are git repositories in the folder: their files, not their history.
+
+    `empty` are folders that it would not have, since nothing is in them.
+    """
 
     files: int
     bytes: int
     nested: tuple[str, ...]
+    empty: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that a merge into the folder, or its taking back, writes or removes."""
+
+    path: str
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +162,8 @@ class PlainFolder:
 
     # -- a plan's result -----------------------------------------------------------------------------------------------
 
-    def merge(self, owner: str, base: str, head: str, time: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Puts what changed from commit `base` to `head` into the folder; gives the paths, also for `dry_run`.
+    def merge(self, owner: str, base: str, head: str, time: datetime, *, dry_run: bool = False) -> tuple[Written, ...]:
+        """Puts what changed from commit `base` to `head` into the folder; gives the files, also for `dry_run`.
 
         Raises `IllegalState`, and writes nothing, if one of them is neither what `base` or an earlier merge of this
         `owner` has, nor what `head` has. A snapshot of the whole folder is kept first. Done again it finishes.
@@ -162,10 +175,10 @@ class PlainFolder:
                 self._record(owner, [base, head], f"before the merge of {head}\n", time)
             failpoint("vcs.folder.recorded")
             self._apply(changes)
-        return tuple(os.fsdecode(path) for path, _, _ in changes)
+        return _written(changes)
 
-    def take_back(self, owner: str, base: str, time: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Gives the paths that merges of `owner` changed their former content; errors and safety as `merge`."""
+    def take_back(self, owner: str, base: str, time: datetime, *, dry_run: bool = False) -> tuple[Written, ...]:
+        """Gives the files that merges of `owner` changed their former content; errors and safety as `merge`."""
         made = self._series(owner)
         if not made:
             raise IllegalState(f"nothing of it was put into {self.path}", hint="holdfast plan merge", code="not_merged")
@@ -180,7 +193,7 @@ class PlainFolder:
             self._apply(changes)
             self._vault.keep(f"{MERGES}/{owner}/{self._next(owner):04}", before)
             self._vault.delete_ref(now)
-        return tuple(os.fsdecode(path) for path, _, _ in changes)
+        return _written(changes)
 
     def _records(self, owner: str) -> dict[str, str]:
         refs = self._vault.refs(f"{MERGES}/{owner}")
@@ -228,8 +241,9 @@ class PlainFolder:
         if not paths:
             return
         names = ", ".join(os.fsdecode(path) for path in paths[:_NAMED]) + (" …" if len(paths) > _NAMED else "")
+        told = f"{len(paths)} files of {self.path} were" if len(paths) > 1 else f"one file of {self.path} was"
         raise IllegalState(
-            f"{len(paths)} files of {self.path} were changed by hand since: {names}; nothing was written",
+            f"{told} changed by hand since: {names}; nothing was written",
             hint="move them away, or make them as they were, then write again",
             code="folder_changed",
         )
@@ -257,7 +271,7 @@ class PlainFolder:
             raise
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        with disk_failures():
+        with disk_failures(f"the folder {self.path}"):
             self._vault.objects.flush()
             raced = _Raced(self, {path: there for path, there, _ in changes})
             objects, aside = self._vault.objects, self._state / "aside"
@@ -274,6 +288,13 @@ class PlainFolder:
             sync_filesystem(self.path)
 
 
+def _written(changes: Sequence[Change]) -> tuple[Written, ...]:
+    def action(there: Entry | None, aim: Entry | None) -> Action:
+        return Action.ADDED if there is None else Action.DELETED if aim is None else Action.MODIFIED
+
+    return tuple(Written(os.fsdecode(path), action(there, aim)) for path, there, aim in changes)
+
+
 def survey(path: Path, limits: PlainLimits) -> Survey:
     """Gives what a snapshot of a folder would take; errors as `PlainFolder.survey`. Nothing is kept."""
     with (
@@ -281,7 +302,7 @@ def survey(path: Path, limits: PlainLimits) -> Survey:
         Vault.open_or_create(Path(place) / "vault.git", None) as vault,
         PlainFolder(vault, path, limits) as folder,
     ):
-        return folder.survey()
+        return replace(folder.survey(), empty=_empty_folders(path))
 
 
 class _Raced:
@@ -324,6 +345,11 @@ def _files_below(root: bytes, top: bytes) -> Iterator[bytes]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in (*names, *links):
             yield os.path.join(place, name)[len(root) :]
+
+
+def _empty_folders(root: Path) -> tuple[str, ...]:
+    found = (place for place, folders, names in os.walk(root) if not folders and not names)
+    return tuple(sorted(str(Path(place).relative_to(root)) for place in found if ".git" not in Path(place).parts))
 
 
 def _size(path: bytes) -> int:

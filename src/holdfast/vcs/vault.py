@@ -542,6 +542,9 @@ def own_prefix(checkpoint_ref: str) -> str:
 def may_export(repository: Path, name: str, commit: str = "") -> bool:
     """Tells whether a user's repository has branch `name` at `commit` already; raises `UserError` if it cannot be."""
     check_branch(name)
+    if not repository.exists():
+        told = f"the repository {repository} is not there: it was moved or deleted"
+        raise NotFound(told, hint="bring it back to that place; all that Holdfast made of it is kept meanwhile")
     if not has_repository(repository):
         told = f"{repository} has no branches: it is no git repository"
         raise IllegalState(told, hint="its files are written by `holdfast plan merge`", code="no_git")
