@@ -16,6 +16,7 @@ from holdfast.app import (
     continuations,
     conversation_rewinds,
     database,
+    edits,
     forks,
     plans,
     races,
@@ -405,3 +406,33 @@ def test_a_task_that_is_there_already_keeps_its_conversation_with_the_checkpoint
     assert house.talk(task.id) == []
     rewinds.rewind_task(house.house, task.id, kept)
     assert [each.id for each in house.talk(task.id)] == talk
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_was_brought_back_ends_and_begins_where_the_first_one_did(house: Agents) -> None:
+    view = ran(house)
+    task = view.tasks[0]
+    talk = [each.id for each in house.talk(task.id)]
+    rewinds.rollback_step(house.house, house.project, 1, keep=False)
+    undo.undo(house.house)
+    rewinds.rollback_step(house.house, house.project, 2, keep=True)
+    assert tasks.show(house.house, task.id).task.head_checkpoint == 2
+    assert [each.id for each in house.talk(task.id)] == talk
+    rewinds.rollback_step(house.house, house.project, 2, keep=False)
+    assert tasks.show(house.house, task.id).task.head_checkpoint == 1
+    assert house.talk(task.id) == []
+
+
+def test_a_step_runs_again_from_where_it_began_and_as_it_was_asked(house: Agents) -> None:
+    view = ran(house)
+    task = view.tasks[0]
+    rewinds.rollback_step(house.house, house.project, 1, keep=False)
+    edits.edit_task(house.house, task.id, {"title": "Other", "instructions": "Do something else"})
+    assert house.again(view.plan.id).plan.status is PlanStatus.COMPLETED
+    first, second = (forks.replay(house.house, house.project, number) for number in (1, 2))
+    assert [(each.title, each.fork_point) for each in (first, second)] == [("one", "T1@1"), ("Other", "T1@1")]
+    done = execute(house, first)
+    assert set(house.files(done.tasks[0].branch)) == {*house.files(view.plan.base_commit), "history"}
+    assert prompts(house, first.id)[-1].startswith("# one\n\nDo it\n")

@@ -242,6 +242,18 @@ def test_a_plan_is_rolled_back_to_a_stage_with_its_variables(bench: Bench) -> No
     sound(bench)
 
 
+def test_what_an_undo_brought_back_stays_where_a_later_stage_has_it(bench: Bench) -> None:
+    view = bench.run(THREE)
+    rewind(bench, view, "one", "1")
+    undo.undo(bench.house)
+    restored = active(shown(bench, view))
+    rewinds.rollback_plan(bench.house, view.plan.id, named(bench, view, "after_implementation"))
+    back = shown(bench, view)
+    assert set(states(back).values()) == {"completed"}
+    assert active(back) == restored
+    sound(bench)
+
+
 def test_only_some_tasks_go_back_and_the_code_of_all_stays(bench: Bench) -> None:
     view = bench.run(THREE)
     head, was = bench.vault().head(view.plan.branch), files(worktree(bench))

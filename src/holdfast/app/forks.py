@@ -24,7 +24,8 @@ from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.conversation import Conversation, Head
 from holdfast.domain.history import EventType
 from holdfast.domain.plan import Phase, Plan, Project, refuse_deleted
-from holdfast.domain.step import Step
+from holdfast.domain.restore import began_at, origin
+from holdfast.domain.step import Step, as_asked
 from holdfast.domain.task import Executor, Task
 from holdfast.domain.words import slug
 from holdfast.engine.kept import like, verify_kept
@@ -108,26 +109,27 @@ def point_at_message(house: House, task_id: str, message: str) -> Point:
 
 
 def point_before(house: House, project: Project, number: int) -> tuple[Step, Point]:
-    """Gives a step and the point where it began: the newest checkpoint of its task by then that has those files."""
+    """Gives a step, or the one whose work it restores, and the point where that began."""
     vault = house.workspaces.vault(project)
     with house.database.read() as connection:
         step = steps.get(connection, project.id, number)
+        step = steps.get_by_id(connection, origin(step))
         owner = owner_of(connection, step.task_id)
         own = [each for each in checkpoints.of_plan(connection, step.plan_id) if each.task_id == step.task_id]
-    by_then = [each for each in own if each.created_at <= step.started_at]
-    if owner.task.executor is Executor.COMMAND:
-        tree = vault.tree_of(step.commit_before)  # a command begins with what its branch has
-        by_then = [each for each in by_then if each.tree == tree] or by_then
-    if not by_then:
-        raise NotFound(f"the checkpoint where step {number} began is gone", hint="look: holdfast task checkpoints")
-    return step, Point(by_then[-1], label_of(owner, by_then[-1]), by_then[-1].message_id)
+    found = began_at(own, step, vault.tree_of(step.commit_before))
+    if found is None:
+        hint = f"see what is there to start from: holdfast task checkpoints T{owner.task.number}"
+        raise NotFound(f"the checkpoint where step {number} began is gone", hint=hint)
+    return step, Point(found, label_of(owner, found), found.message_id)
 
 
 # -- making it -------------------------------------------------------------------------------------------------------
 
 
-def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None) -> Task:
+def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None, *, again: Step | None = None) -> Task:
     """Makes the fork and gives its task, which has not begun; `plans.execute` of its plan begins it.
+
+    With `again` it does what was asked of the task when that step of it ran.
 
     All its rows are one transaction, and what git holds of it is there before: a kill leaves no fork or a whole one.
     Raises `UsageError` for what an original cannot be forked to, `Unavailable` for a missing agent, and `Corruption` if
@@ -136,8 +138,14 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
     wanted = wanted or Wanted()
     view = task_verbs.show(house, task_id)
     refuse_deleted(view.plan)
+    context = ""
+    if again is not None:
+        original, context = as_asked(view.task, again)
+        view, wanted = replace(view, task=original), replace(wanted, name=original.title)
     plan_verbs.refuse_foreign(house, view.project)
     plan, phase, task = rows_of(view, point, wanted)
+    if again is not None:
+        plan = replace(plan, title=f"Step {again.number} again: {task.title}")
     plan_verbs.refuse_missing_agents(house, view.project, (task,))
     vault = house.workspaces.vault(view.project)
     verify_kept(house.database, house.places.blobs, point.checkpoint)
@@ -164,7 +172,7 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
     failpoint("app.fork.kept")
     with house.database.transaction() as connection:
         plan, _, (task,) = plans.add(connection, plan, [phase], [task], actor=house.actor)
-        begin_at(connection, house.actor, task, first, point, conversation=wanted.conversation)
+        begin_at(connection, house.actor, task, first, point, conversation=wanted.conversation, context=context)
         record(connection, house.actor, view, task, plan, point)
         failpoint("app.fork.before_commit")
     failpoint("app.fork.stored")
@@ -172,11 +180,10 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None)
 
 
 def replay(house: House, project: Project, number: int) -> Task:
-    """Makes a fork that does again what a step did: from where it began, with the agent that it had."""
+    """Makes a fork that does again what a step did: from where it began, by the same agent, as it was asked then."""
     step, point = point_before(house, project, number)
-    agent = step.agent_config.get("agent")
-    name = f"Step {number} again"
-    return fork(house, step.task_id, point, Wanted(name=name, agent=agent if isinstance(agent, str) else ""))
+    agent = str(step.agent_config.get("agent", ""))
+    return fork(house, step.task_id, point, Wanted(agent=agent), again=step)
 
 
 def rows_of(view: TaskView, point: Point, wanted: Wanted) -> tuple[Plan, Phase, Task]:
@@ -209,12 +216,19 @@ def rows_of(view: TaskView, point: Point, wanted: Wanted) -> tuple[Plan, Phase, 
 
 
 def begin_at(
-    connection: Connection, actor: str, task: Task, first: Checkpoint, point: Point, *, conversation: bool
+    connection: Connection,
+    actor: str,
+    task: Task,
+    first: Checkpoint,
+    point: Point,
+    *,
+    conversation: bool,
+    context: str = "",
 ) -> None:
     """Gives a fork its conversation, which shares the original's up to the point, and its first checkpoint."""
     of = Conversation(task.plan_id, task.id)
     if conversation and task.executor is Executor.AGENT:
-        conversations.put(connection, of, Head(), point.message_id)
+        conversations.put(connection, of, Head(), point.message_id, context)
         snapshots.bind(connection, of, name=f"T{task.number}@1", actor=actor)
         first = replace(first, message_id=point.message_id)
     checkpoints.add(connection, first, actor=actor)

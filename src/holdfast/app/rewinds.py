@@ -20,12 +20,15 @@ from holdfast.domain.restore import (
     Picture,
     Preserve,
     Restoration,
+    began_at,
     cut_at,
     cut_at_step,
     decide,
+    ended_at,
     going_on,
     merged,
     of_tasks,
+    origin,
     own_branch,
     own_worktree,
 )
@@ -323,7 +326,10 @@ def _unstep(house: House, connection: Connection, project: Project, number: int,
     cut = cut_at_step(seen, step, vault.tree_of(commit), keep=keep)
     task = seen.task(step.task_id)
     told: dict[str, object] = {"step": number, "keep": keep}
-    head = _checkpoint_at(seen, task, cut, step, keep)
+    own = [each for each in seen.checkpoints if each.task_id == task.id]
+    head = ended_at(own, step) if keep else began_at(own, seen.step(origin(step)) or step, cut.tree)
+    if head is not None:
+        cut = replace(cut, tree=head.tree, kept=head.id)
     return _decided(house, connection, STEP_ROLLBACK, seen, cut, how, told, task=task, checkpoint=head)
 
 
@@ -346,14 +352,6 @@ def _unphase(house: House, connection: Connection, plan_id: str, phase_id: str, 
     cut = Cut(seen.plan.branch, first.commit_before, tree, before[-1] if before else None, first.started_at)
     title = next(phase.title for phase in seen.phases if phase.id == phase_id)
     return _decided(house, connection, ROLLBACK, seen, cut, how, {"before the phase": title})
-
-
-def _checkpoint_at(seen: Picture, task: Task, cut: Cut, step: Step, keep: bool) -> Checkpoint | None:
-    """Gives the newest checkpoint of a task that belongs to the point: what its head becomes."""
-    own = [each for each in seen.checkpoints if each.task_id == task.id]
-    if keep:
-        return next((each for each in reversed(own) if each.step_id == step.id), None)
-    return next((each for each in reversed(own) if each.created_at <= cut.at and not each.superseded), None)
 
 
 def _decided(

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.plan import Phase, PhaseMode, Plan
-from holdfast.domain.step import Step, StepState, state
+from holdfast.domain.step import BEGAN_AT, Step, StepState, state
 from holdfast.domain.task import FailureKind, Task
 from holdfast.domain.transitions import TASK_DONE, PauseReason, PhaseStatus, PlanStage, PlanStatus, TaskStatus
 
@@ -271,6 +271,24 @@ def cut_at_step(picture: Picture, step: Step, tree: str, *, keep: bool) -> Cut:
     return Cut(step.branch, step.commit_before, tree, _before(picture, step), step.started_at)
 
 
+def began_at(own: Sequence[Checkpoint], step: Step, tree: str) -> Checkpoint | None:
+    """Gives the checkpoint that a step began at, of all that its task has (`own`, oldest first); None if it is gone.
+
+    The step says it. One that began with what its branch had, the files `tree`, began at the newest that has just that.
+    """
+    if number := step.details.get(BEGAN_AT):
+        return next((each for each in own if each.number == number), None)
+    by_then = [each for each in own if each.created_at <= step.started_at]
+    found = [each for each in by_then if (each.tree, each.head_commit) == (tree, step.commit_before)]
+    return found[-1] if found else None
+
+
+def ended_at(own: Sequence[Checkpoint], step: Step) -> Checkpoint | None:
+    """Gives the checkpoint that a step ended with, None if it is gone."""
+    found = [each for each in own if each.step_id in (step.id, origin(step)) and each.kind is CheckpointKind.STEP]
+    return found[-1] if found else None
+
+
 def _before(picture: Picture, step: Step) -> str | None:
     parent = picture.step(step.parent_step_id)
     return parent.id if parent is not None and parent.branch == step.branch else None
@@ -334,10 +352,13 @@ def _belongs(
         assert task is not None
         later = picture.phase(picture.task(step.task_id)).position > picture.phase(task).position
         return step.active and not (later and merged(picture, task))
-    if step.active:
-        return step.started_at < cut.at
+    if step.active and step.started_at < cut.at:
+        return True
     changed = step.commit_after not in (None, step.commit_before)
-    return changed and step.exit_code == 0 and contained(str(step.commit_after))
+    there = changed and step.exit_code == 0 and contained(str(step.commit_after))
+    # One that restores another's work came later than that.
+    first = picture.step(origin(step))
+    return there and (not step.active or (first is not None and first.started_at < cut.at))
 
 
 def merged(picture: Picture, task: Task) -> bool:
@@ -547,11 +568,7 @@ def _task_at(
 
 def _head(picture: Picture, left: Sequence[Step]) -> Checkpoint | None:
     """Gives the checkpoint that the last of a task's remaining steps ended with."""
-    if not left:
-        return None
-    wanted = (left[-1].id, origin(left[-1]))
-    found = [each for each in picture.checkpoints if each.step_id in wanted and each.kind is CheckpointKind.STEP]
-    return found[-1] if found else None
+    return ended_at(picture.checkpoints, left[-1]) if left else None
 
 
 def _phases(

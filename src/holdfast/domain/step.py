@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, cast
 
-from holdfast.domain.task import FailureKind
+from holdfast.domain.task import Executor, FailureKind, Task
+
+# What a step says of the checkpoint of its task that it began at, and of what was asked of the task then.
+BEGAN_AT = "began_at"
+ASKED = "asked"
 
 
 class StepState(StrEnum):
@@ -57,6 +62,27 @@ class Step:
     files_changed: int = 0
     bytes_changed: int = 0
     details: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def asked(task: Task, context: str, configuration: Mapping[str, object]) -> dict[str, object]:
+    """Gives what was asked of a task, as far as the configuration of its step does not say it."""
+    told = {"title": task.title, "instructions": task.instructions, "context": context}
+    told |= {"command": task.command, "verify": list(task.verify)}
+    return {name: value for name, value in told.items() if value and configuration.get(name) != value}
+
+
+def as_asked(task: Task, step: Step) -> tuple[Task, str]:
+    """Gives the task as it was when a step of it ran, and what a person had added for its agent."""
+    then = cast("Mapping[str, Any]", {**step.agent_config, **cast("Mapping[str, Any]", step.details.get(ASKED) or {})})
+    was = replace(
+        task,
+        title=then.get("title", task.title),
+        instructions=then.get("instructions", task.instructions),
+        command=then.get("command", "") if task.executor is Executor.COMMAND else "",
+        verify=tuple(then.get("verify", ())),
+        timeout_seconds=then.get("timeout_seconds") or None,
+    )
+    return was, then.get("context", "")
 
 
 def state(step: Step) -> StepState:

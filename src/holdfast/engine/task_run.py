@@ -22,7 +22,7 @@ from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, OwnGit, begun, bound, changes, fresh, own_git_of
 from holdfast.domain.plan import PhaseMode, Plan
-from holdfast.domain.step import Step, worked_seconds
+from holdfast.domain.step import ASKED, BEGAN_AT, Step, asked, worked_seconds
 from holdfast.domain.task import Executor, FailureKind, Task
 from holdfast.domain.transitions import TaskStatus
 from holdfast.engine import confine, task_agent, task_command
@@ -46,6 +46,7 @@ from holdfast.store import (
     Connection,
     approvals,
     checkpoints,
+    conversations,
     events,
     metrics,
     plans,
@@ -208,7 +209,8 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
     with runtime.database.transaction() as connection:
         if initial is not None:
             add_checkpoint(connection, runtime, work, initial, kept)
-        return begin(connection, runtime, work, head, configuration, found)
+        began = initial.number if initial else 0 if from_branch else work.task.head_checkpoint
+        return begin(connection, runtime, work, head, configuration, found, began)
 
 
 def lacks_initial(runtime: Runtime, task: Task) -> bool:
@@ -284,10 +286,18 @@ def begin(
     commit_before: str,
     configuration: Mapping[str, object],
     found: OwnGit,
+    began: int,
 ) -> Ready:
-    """queued → running, with its step, which notes the own git of its worktree where that is not a fresh one."""
+    """queued → running, with its step.
+
+    That notes what was asked, which checkpoint it began at (`began`, 0: with what its branch has), and the own git of
+    its worktree where that is not a fresh one.
+    """
     noted = bound(found, work.place.branch, commit_before, ())
     task = work.task
+    context = conversations.start_of(connection, task.id).context if task.executor is Executor.AGENT else ""
+    details: dict[str, object] = {ASKED: asked(task, context, configuration)}
+    details |= {BEGAN_AT: began} if began else {}
     step = steps.begin(
         connection,
         id=clock.new_id(),
@@ -297,7 +307,7 @@ def begin(
         branch=work.place.branch,
         commit_before=commit_before,
         agent_config=configuration,
-        details={OWN_GIT: {"before": noted.row()}} if noted else {},
+        details=details | ({OWN_GIT: {"before": noted.row()}} if noted else {}),
         claim=work.claim,
         actor=runtime.actor,
     )
