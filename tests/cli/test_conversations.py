@@ -140,14 +140,18 @@ def test_a_conversation_goes_back_before_a_call_and_comes_forth_again(talked: Pr
     assert talked(*back, "--by-messages", "2").code == 2, "off a terminal it wants --yes"
     assert talked(*back, "--by-messages", "2", "--to-time", "1h", "--yes").code == 2
     would = talked(*back, "--by-messages", "2", "--dry-run").out
-    assert would == "would take the conversation of T1 back by 3 messages, to 5\n"
+    assert (
+        would
+        == "would take the conversation of T1 back by 3 messages (so that no tool call is cut from its result), to 5\n"
+    )
     done = talked(*back, "--by-messages", "2", "--yes")
-    assert (done.code, done.out) == (0, "the conversation of T1 has 5 messages; 3 messages left behind\n")
+    assert (done.code, done.out) == (0, "the conversation of T1 has 5 messages; 3 messages left behind (O1)\n")
     assert "the cut is before the call" in done.err
     assert talked("timeline", "--type", "chat", "--json").json["items"][0]["subtype"] == "rewound"
     coded = talked(*back, "--by-messages", "1", "--rewind-code", "--dry-run").out
     assert "take its code back to T1@2" in coded, "its checkpoints are of no message: they were before all"
     assert talked("conversation", "rewind", "P1", "--by-messages", "1", "--yes").code == 3, "nobody has spoken there"
     assert talked(*back, "--to-message", "ffffffff", "--yes").code == 4
-    assert talked("undo", "--yes").code == 0
+    assert talked("undo", "O99", "--yes").code == 4
+    assert talked("undo", "--yes").out == "undone: O1, conversation rewind of T1: messages 3 (O2)\n"
     assert talked("conversation", "show", "T1", "--json").json["head"]["message_count"] == 8

@@ -37,6 +37,19 @@ def test_a_fork_is_made_at_a_checkpoint_and_waits_to_be_started(ran: Program) ->
     assert ran("timeline", "--task", "T1", "--subtype", "forked", "--json").json["items"][0]["data"]["fork"] == "T3"
 
 
+def test_looking_only_checks_what_doing_would_check(ran: Program) -> None:
+    again = ran("plan", "execute", "P1", "--from", "phase", "--dry-run")
+    assert (again.code, again.out.splitlines()[-1]) == (0, "would run P1 again from the phase 'Only'")
+    for words, code in (
+        (("plan", "execute", "P1", "--from", "task", "--phase", "1"), 2),
+        (("plan", "execute", "P1", "--from", "current", "--dry-run"), 3),
+        (("plan", "merge", "P1", "--branch", "a..b", "--dry-run"), 2),
+        (("task", "fork", "T1", "--branch", "holdfast/two", "--dry-run"), 3),
+    ):
+        assert ran(*words).code == code, words
+    assert ran("plan", "merge", "P1", "--branch", "mine", "--dry-run").out.startswith("would write the branch mine")
+
+
 def test_a_fork_is_run_at_once_from_where_the_task_stands(ran: Program) -> None:
     assert ran("task", "resume-from", "T2", "--at", "1", "--name", "Copy again", "--branch", "mine/copy").code == 0
     shown = [item for item in ran("plan", "list", "--json").json["items"] if "Copy again" in item["title"]]

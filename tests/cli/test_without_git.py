@@ -82,7 +82,7 @@ def test_a_plan_runs_on_a_snapshot_and_its_result_is_put_into_the_folder(plain: 
     assert files(plain.repository) == before
     again = plain("plan", "merge", "P1", "--back", "--yes")
     assert (again.code, "holdfast plan merge" in again.err) == (3, True)
-    assert plain("undo", "--yes").out == "undone: O2, merge_back plan P1 files 5 (O3)\n"
+    assert plain("undo", "--yes").out == "undone: O2, merge back of P1: files 5 (O3)\n"
     assert files(plain.repository) == after
     assert plain("db", "check").code == 0
 
@@ -130,9 +130,9 @@ def test_what_was_changed_by_hand_is_not_overwritten_and_a_kill_is_made_good(pla
     assert (plain.repository / "link").is_symlink()
     killed = plain("plan", "merge", "P1", "--back", "--yes", HOLDFAST_FAILPOINT="engine.handover.written")
     assert killed.code == -signal.SIGKILL
-    assert plain("undo", "--yes").out.startswith("undone: O2, merge_back plan P1 files 5")
+    assert plain("undo", "--yes").out.startswith("undone: O2, merge back of P1: files 5")
     assert (plain.repository / "link").is_symlink()
-    assert plain("undo", "--yes").out.startswith("undone: O1, merge plan P1 files 5")
+    assert plain("undo", "--yes").out.startswith("undone: O1, merge of P1: files 5")
     assert (plain.repository / "a.txt").read_text() == "1\n"
     assert (plain.repository / "old/c.txt").exists()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import settings, statuses
-from tests.engine.test_agents import ONE, Action, Agents, agents
+from tests.engine.test_agents import ONE, Action, Agents, agents, plan_of
 
 from holdfast.app import (
     continuations,
@@ -436,3 +436,15 @@ def test_a_step_runs_again_from_where_it_began_and_as_it_was_asked(house: Agents
     done = execute(house, first)
     assert set(house.files(done.tasks[0].branch)) == {*house.files(view.plan.base_commit), "history"}
     assert prompts(house, first.id)[-1].startswith("# one\n\nDo it\n")
+
+
+def test_an_agent_that_begins_again_finds_its_branch_clean(house: Agents) -> None:
+    house.agent([{"run": "git status --porcelain > seen"}])
+    view = house.run(plan_of("title: one, run: echo 1 > one", "title: two, instructions: Look"))
+    one = view.tasks[0]
+    rewinds.rewind_task(house.house, one.id, forks.point_at(house.house, one.id, "1").checkpoint)
+    assert house.again(view.plan.id).plan.status is PlanStatus.COMPLETED
+    assert house.files(view.plan.branch)["seen"] == "?? seen\n"
+    first = continuations.target_of(house.house, view.tasks[1].id, Mode.CLEAN_RESTART)
+    assert first is not None
+    assert (first.kind, first.number) == (CheckpointKind.INITIAL, 3), "not the one of the work that was left behind"

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.conftest import Bench, git, opened, settings
 from tests.harness import forked
 
-from holdfast.app import database, plans, restarts, rewinds, tasks, undo
+from holdfast.app import database, plans, restarts, rewinds, steps, tasks, undo
 from holdfast.app.plans import PlanView
 from holdfast.app.restarts import From
 from holdfast.app.rewinds import Decided, How, Preview, _carry_out, _rewind  # pyright: ignore[reportPrivateUsage]
@@ -146,6 +146,7 @@ def test_undo_brings_all_back_and_redo_takes_it_again(either: Bench) -> None:
     undo.undo(bench.house)
     there = shown(bench, view)
     assert (there.plan.status, there.plan.stage) == (PlanStatus.COMPLETED, PlanStage.COMPLETED)
+    assert there.plan.ended_at == view.plan.ended_at
     assert set(states(there).values()) == {"completed"}
     assert (files(worktree(bench)), bench.vault().head(view.plan.branch)) == (before, head)
     assert len(active(there)) == 5
@@ -239,6 +240,7 @@ def test_a_plan_is_rolled_back_to_a_stage_with_its_variables(bench: Bench) -> No
     assert set(states(bench.again(view.plan.id)).values()) == {"completed"}
     with pytest.raises(IllegalState, match=r"gone on|moved on"):
         undo.undo(bench.house)
+    assert not named(bench, view, "after_implementation").superseded, "the one that was left behind is not meant"
     sound(bench)
 
 
@@ -247,6 +249,8 @@ def test_what_an_undo_brought_back_stays_where_a_later_stage_has_it(bench: Bench
     rewind(bench, view, "one", "1")
     undo.undo(bench.house)
     restored = active(shown(bench, view))
+    listed = steps.list_(bench.house, bench.project, active_only=True).items
+    assert [each.restores for each in listed] == [5, 4, 3, 2, 1]
     rewinds.rollback_plan(bench.house, view.plan.id, named(bench, view, "after_implementation"))
     back = shown(bench, view)
     assert set(states(back).values()) == {"completed"}
@@ -339,6 +343,8 @@ def test_a_stash_is_one_that_git_applies(bench: Bench) -> None:
 
 def test_what_is_discarded_is_still_in_its_checkpoint(bench: Bench) -> None:
     view = bench.run(THREE)
+    with pytest.raises(UsageError, match="no branch that could have a name"):
+        rewind(bench, view, "two", "1", How(Preserve.DISCARD, branch_name="mine"))
     dirty(bench)
     before = files(worktree(bench))
     done = rewind(bench, view, "two", "1", How(Preserve.DISCARD))
@@ -395,7 +401,7 @@ def test_a_branch_that_was_merged_is_taken_back_while_it_stands_there_and_nobody
         undo.undo(bench.house)
     git(bench.repository, "branch", "-q", "-D", name)
     undo.undo(bench.house)  # somebody did it by hand: that is all the same
-    assert next(iter(undo.deeds(bench.house))).told.startswith("plan P1 branch")
+    assert next(iter(undo.deeds(bench.house))).told.startswith("branch ")
     with pytest.raises(IllegalState, match="nothing to undo"):
         undo.undo(bench.house)
 
@@ -642,7 +648,7 @@ def test_a_merge_that_is_killed_is_carried_through_and_so_is_its_undo(bench: Ben
     view = bench.run(ONE)
     head = bench.vault().head(view.plan.branch)
     killed(bench, point, "plan", "merge", "P1")
-    assert undo.undo(bench.house).told == f"plan P1 branch {view.plan.branch}"
+    assert undo.undo(bench.house).told == f"branch {view.plan.branch}"
     assert git(bench.repository, "branch", "--list", "holdfast*") == ""
     killed(bench, point, "redo", "--yes")
     with bench.working():

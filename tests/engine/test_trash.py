@@ -9,7 +9,7 @@ import pytest
 from tests.engine.conftest import Bench, opened, settings, statuses
 
 from holdfast import clock
-from holdfast.app import continuations, database, forks, plans, races, retention, tasks, trash, undo
+from holdfast.app import continuations, database, forks, plans, races, retention, rewinds, tasks, trash, undo
 from holdfast.app.continuations import Mode
 from holdfast.domain.transitions import PlanStage, PlanStatus, TaskStatus
 from holdfast.errors import IllegalState
@@ -48,6 +48,7 @@ def test_a_deleted_plan_is_out_of_the_way_and_comes_back_as_it_was(bench: Bench)
         lambda: plans.resume(house, plan.id),
         lambda: tasks.skip(house, task.id),
         lambda: forks.fork(house, task.id, forks.point_at(house, task.id, "1")),
+        lambda: rewinds.preview_step(house, bench.project, 1, keep=False),
         lambda: trash.delete(house, plan.id),
     ):
         with pytest.raises(IllegalState, match="P1 is in the trash"):

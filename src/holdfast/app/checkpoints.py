@@ -9,7 +9,7 @@ from holdfast.app import plans as plan_verbs
 from holdfast.app.targets import find_checkpoint
 from holdfast.app.tasks import compare
 from holdfast.app.wire import House
-from holdfast.domain.checkpoint import Checkpoint
+from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
 from holdfast.domain.history import EventType
 from holdfast.domain.own_git import OWN_GIT, own_git_of, short
 from holdfast.domain.plan import Plan, Project
@@ -110,6 +110,13 @@ def compared(house: House, task_id: str, named: str, against: str = "") -> Compa
             earlier, commit = _start_of(connection, after)
             before = label_of(owner, earlier) if earlier else ""
     return Compared(before, label_of(owner, after), compare(house, owner.project, commit, after.commit))
+
+
+def beginning_of(connection: Connection, task: Task) -> Checkpoint | None:
+    """Gives the checkpoint at which a task began, None for one that has not; of several that which counts now."""
+    own = [each for each in checkpoints.of_plan(connection, task.plan_id) if each.task_id == task.id]
+    began = [each for each in own if each.kind is CheckpointKind.INITIAL and not each.superseded]
+    return began[-1] if began else None
 
 
 def label_of(owner: Owner, checkpoint: Checkpoint) -> str:

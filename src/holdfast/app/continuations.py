@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from holdfast.app import rewinds
 from holdfast.app import tasks as task_verbs
-from holdfast.app.checkpoints import label_of, owner_of
+from holdfast.app.checkpoints import beginning_of, label_of, owner_of
 from holdfast.app.rewinds import CONTINUE, How
 from holdfast.app.targets import find_checkpoint
 from holdfast.app.wire import House
@@ -95,7 +95,8 @@ def target_of(house: House, task_id: str, mode: Mode, *, at: str = "", context: 
             return found
         if mode is Mode.WITH_CONTEXT or owner.task.head_checkpoint == 0:
             return None
-        return replace(checkpoints.get(connection, 1, task_id=task_id), message_id=None)
+        began = beginning_of(connection, owner.task) or checkpoints.get(connection, 1, task_id=task_id)
+        return replace(began, message_id=None)
 
 
 def refuse_continuing(plan: Plan, task: Task) -> None:

@@ -21,10 +21,11 @@ from holdfast.domain.transitions import PLAN_EXECUTING
 from holdfast.engine import inquiries, restoring
 from holdfast.engine.restoring import Intent
 from holdfast.errors import IllegalState, NotFound, UsageError
-from holdfast.store import Connection, checkpoints, conversations, events, messages, operations, plans, tasks
+from holdfast.store import Connection, Operation, checkpoints, conversations, events, messages, operations, plans, tasks
 
 CONVERSATION_REWIND = "conversation_rewind"
 _SHORTEST_ID = 4
+_LOOK = "look: holdfast conversation show TASK --json"
 
 Where = Callable[[Connection, Conversation, Head], Cut]
 
@@ -34,7 +35,7 @@ class Decided:
     """What going back in a conversation does: its head goes from `before` to `after`, and `left` messages stay behind.
 
     `moved` is the tool call because of which the cut is further back than it was asked for. `checkpoint` is where the
-    code goes, None where it stays.
+    code goes, None where it stays. Once it is done, `operation` names it.
     """
 
     conversation: Conversation
@@ -43,6 +44,7 @@ class Decided:
     left: int
     moved: Message | None
     checkpoint: Checkpoint | None = None
+    operation: str = ""
 
 
 # -- where to --------------------------------------------------------------------------------------------------------
@@ -76,13 +78,11 @@ def to_message(beginning: str) -> Where:
     def where(connection: Connection, of: Conversation, head: Head) -> Cut:
         wanted = beginning.strip().lower()
         if len(wanted) < _SHORTEST_ID:
-            raise UsageError(
-                f"'{beginning}' is too short for a message", hint="look: holdfast conversation show --json"
-            )
+            raise UsageError(f"'{beginning}' is too short for a message", hint=_LOOK)
         on_path = list(messages.path(connection, head.message_id))
         found = [each for each in on_path if each.id.startswith(wanted)]
         if not found:
-            raise NotFound(f"the conversation has no message {beginning}", hint="holdfast conversation show --json")
+            raise NotFound(f"the conversation has no message {beginning}", hint=_LOOK)
         if len(found) > 1:
             listed = ", ".join(each.id for each in found[:8])
             raise UsageError(f"'{beginning}' is ambiguous: {listed}", hint="type one of these", code="ambiguous")
@@ -154,20 +154,20 @@ def rewind(house: House, of: Conversation, where: Where, *, how: How | None = No
         decided = decide(house, of, where, with_code=True)
         assert decided.checkpoint is not None
         assert of.task_id is not None
-        rewinds.rewind_task(
+        done = rewinds.rewind_task(
             house, of.task_id, replace(decided.checkpoint, message_id=decided.after.message_id), how or How()
         )
-        return decided
+        return replace(decided, operation=f"O{done.number}")
     with house.database.transaction() as connection:
         plan = plans.lock(connection, of.plan_id)
         restoring.refuse_restoring(connection, plan)
         decided = _decide(connection, of, where, with_code=False)
         conversations.put(connection, of, decided.before, decided.after.message_id)
-        _record(connection, house.actor, plan, decided)
-    return decided
+        done = _record(connection, house.actor, plan, decided)
+    return replace(decided, operation=f"O{done.number}")
 
 
-def _record(connection: Connection, actor: str, plan: Plan, decided: Decided) -> None:
+def _record(connection: Connection, actor: str, plan: Plan, decided: Decided) -> Operation:
     """Writes the event, and the operation by which it can be undone: a restoration that moves nothing but a head."""
     of = decided.conversation
     before, after = decided.before.message_id, decided.after.message_id
@@ -194,6 +194,7 @@ def _record(connection: Connection, actor: str, plan: Plan, decided: Decided) ->
         task_id=of.task_id,
         data={**told, "operation": operation.id},
     )
+    return operation
 
 
 def _moved(plan: Plan, task: Task | None, before: str | None, after: str | None) -> Restoration:

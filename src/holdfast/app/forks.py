@@ -126,16 +126,19 @@ def point_before(house: House, project: Project, number: int) -> tuple[Step, Poi
 # -- making it -------------------------------------------------------------------------------------------------------
 
 
-def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None, *, again: Step | None = None) -> Task:
-    """Makes the fork and gives its task, which has not begun; `plans.execute` of its plan begins it.
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The rows of a fork to come, and what it is made of."""
 
-    With `again` it does what was asked of the task when that step of it ran.
+    view: TaskView
+    plan: Plan
+    phase: Phase
+    task: Task
+    context: str
 
-    All its rows are one transaction, and what git holds of it is there before: a kill leaves no fork or a whole one.
-    Raises `UsageError` for what an original cannot be forked to, `Unavailable` for a missing agent, and `Corruption` if
-    an ignored file that the checkpoint keeps is damaged.
-    """
-    wanted = wanted or Wanted()
+
+def ready(house: House, task_id: str, point: Point, wanted: Wanted, *, again: Step | None = None) -> Ready:
+    """Gives the fork that `fork` would make; raises what it would, and writes nothing."""
     view = task_verbs.show(house, task_id)
     refuse_deleted(view.plan)
     context = ""
@@ -147,16 +150,30 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None,
     if again is not None:
         plan = replace(plan, title=f"Step {again.number} again: {task.title}")
     plan_verbs.refuse_missing_agents(house, view.project, (task,))
-    vault = house.workspaces.vault(view.project)
     verify_kept(house.database, house.places.blobs, point.checkpoint)
     if wanted.branch:
         check_branch(wanted.branch)
-        if vault.head(wanted.branch) is not None:
+        if house.workspaces.vault(view.project).head(wanted.branch) is not None:
             raise IllegalState(
                 f"there is a branch {wanted.branch} already", hint="choose another name", code="branch_exists"
             )
+    return Ready(view, plan, phase, task, context)
+
+
+def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None, *, again: Step | None = None) -> Task:
+    """Makes the fork and gives its task, which has not begun; `plans.execute` of its plan begins it.
+
+    With `again` it does what was asked of the task when that step of it ran.
+
+    All its rows are one transaction, and what git holds of it is there before: a kill leaves no fork or a whole one.
+    Raises `UsageError` for what an original cannot be forked to, `Unavailable` for a missing agent, and `Corruption` if
+    an ignored file that the checkpoint keeps is damaged.
+    """
+    wanted = wanted or Wanted()
+    made = ready(house, task_id, point, wanted, again=again)
+    plan, task = made.plan, made.task
     first = make_checkpoint(
-        vault,
+        house.workspaces.vault(made.view.project),
         1,
         plan=plan,
         task=task,
@@ -171,9 +188,9 @@ def fork(house: House, task_id: str, point: Point, wanted: Wanted | None = None,
     first = like(first, point.checkpoint)
     failpoint("app.fork.kept")
     with house.database.transaction() as connection:
-        plan, _, (task,) = plans.add(connection, plan, [phase], [task], actor=house.actor)
-        begin_at(connection, house.actor, task, first, point, conversation=wanted.conversation, context=context)
-        record(connection, house.actor, view, task, plan, point)
+        plan, _, (task,) = plans.add(connection, plan, [made.phase], [task], actor=house.actor)
+        begin_at(connection, house.actor, task, first, point, conversation=wanted.conversation, context=made.context)
+        record(connection, house.actor, made.view, task, plan, point)
         failpoint("app.fork.before_commit")
     failpoint("app.fork.stored")
     return task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from holdfast.engine.inquiries import answers_used, keep_exchange, usage_of_plan
 from holdfast.errors import IllegalState, InfraError, UsageError
 from holdfast.store import Metric, Page, approvals, iterations, metrics, plans, steps
 from holdfast.store import projects as project_rows
-from holdfast.vcs import Diff, Written, branch_at, check_branch, may_export
+from holdfast.vcs import Diff, Written, check_branch, may_export
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,12 +366,13 @@ def changes(house: House, plan_id: str) -> Diff:
 def merge(house: House, plan_id: str, *, branch: str = "", dry_run: bool = False) -> str:
     """Writes the plan's branch into the user's repository as `branch` (default: the same name); gives the name.
 
-    With `dry_run` it only raises what it would raise. The checkout, the index and the branch that is checked out are
-    not touched; another branch of that name is never overwritten unless the plan's commits contain it.
+    The checkout, the index and the branch that is checked out are not touched; a branch of that name that is anywhere
+    else is never overwritten. With `dry_run` it raises what would keep it from that, and writes nothing.
     """
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
         project = project_rows.get(connection, plan.project_id)
+        all_tasks = plans.tasks_of(connection, plan_id)
     refuse_foreign(house, project)
     if not project.git:
         told = f"{project.path} has no branches: it is no git repository"
@@ -384,30 +385,31 @@ def merge(house: House, plan_id: str, *, branch: str = "", dry_run: bool = False
         restoring.finish_open(house, plan_id)
     vault, repository = house.workspaces.vault(project), Path(project.path)
     commit = vault.head(plan.branch)
-    _refuse_fork(house, plan, commit)
+    if forked := fork_of(house, plan, project, all_tasks):
+        raise IllegalState(
+            f"P{plan.number} is a fork: what it did is on the branch of T{forked.number} alone",
+            hint=f"make it a branch of yours: holdfast task branch T{forked.number} --at latest NAME",
+        )
+    if commit is None:
+        raise IllegalState(f"P{plan.number} has not begun yet: it has no branch", hint="let it run: holdfast worker")
+    there = may_export(repository, name, commit)
     if dry_run:
-        may_export(repository, name, commit or "")
         return name
-    if commit is None or branch_at(repository, name) is not None:
-        # There already, which is no deed that could be undone; or there is nothing to write, or another's in its place.
-        vault.export_branch(repository, plan.branch, name)
+    if there:
+        # That is no deed that could be undone.
         with house.database.transaction() as connection:
             plans.tell(connection, plan, "merged", house.actor, {"branch": name})
-        return name
-    hand_over(house, plan, Handover(False, commit, branch=name), kind=MERGE)
+    else:
+        hand_over(house, plan, Handover(False, commit, branch=name), kind=MERGE)
     return name
 
 
-def _refuse_fork(house: House, plan: Plan, commit: str | None) -> None:
-    """Raises `IllegalState` for the plan of a fork, whose work is on a branch of its own, if nothing else was done."""
-    with house.database.read() as connection:
-        forked = [task for task in plans.tasks_of(connection, plan.id) if task.fork_point]
-    if forked and commit in (None, plan.base_commit):
-        name = f"T{forked[0].number}"
-        raise IllegalState(
-            f"P{plan.number} is a fork: what it did is on the branch of {name} alone",
-            hint=f"make it a branch of yours: holdfast task branch {name} --at latest NAME",
-        )
+def fork_of(house: House, plan: Plan, project: Project, all_tasks: Sequence[Task]) -> Task | None:
+    """Gives the fork whose own branch alone has what a plan did, None for a plan whose branch has it."""
+    found = next((task for task in all_tasks if task.fork_point), None)
+    if found is None or house.workspaces.vault(project).head(plan.branch) not in (None, plan.base_commit):
+        return None
+    return found
 
 
 def merge_files(

@@ -9,15 +9,16 @@ from typing import cast
 from holdfast import clock
 from holdfast.app import plans as plan_verbs
 from holdfast.app import rewinds
-from holdfast.app.rewinds import How
+from holdfast.app.checkpoints import beginning_of
+from holdfast.app.rewinds import How, Preview
 from holdfast.app.wire import House
-from holdfast.domain.checkpoint import Checkpoint, CheckpointKind
+from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.plan import Phase, Plan
 from holdfast.domain.planfile import PlanFile, parse, to_domain
 from holdfast.domain.readiness import current_phase
 from holdfast.domain.transitions import PlanStatus
 from holdfast.errors import IllegalState, UsageError
-from holdfast.store import checkpoints, plans, projects, tasks
+from holdfast.store import plans, projects, tasks
 
 
 class From(StrEnum):
@@ -34,22 +35,52 @@ def run_from(house: House, plan_id: str, start: From, *, name: str = "", how: Ho
 
     Without a name the phase is the present one, else the last. Raises as going back and `resume` do.
     """
+    match target_of(house, plan_id, start, name=name):
+        case Phase() as phase:
+            rewinds.rollback_phase(house, plan_id, phase.id, how)
+        case Checkpoint(task_id=str(task_id)) as first:
+            rewinds.rewind_task(house, task_id, first, how)
+        case _:
+            pass
+    with house.database.read() as connection:
+        plan = plans.get(connection, plan_id)
+    return (plan_verbs.execute if plan.status is PlanStatus.DRAFT else plan_verbs.resume)(house, plan_id)
+
+
+def preview_from(house: House, plan_id: str, start: From, *, name: str = "") -> Preview | None:
+    """Gives what `run_from` would take back, None if nothing; raises what it would."""
+    match target_of(house, plan_id, start, name=name):
+        case Phase() as phase:
+            return rewinds.preview_phase(house, plan_id, phase.id)
+        case Checkpoint(task_id=str(task_id)) as first:
+            return rewinds.preview_rewind(house, task_id, first)
+        case _:
+            return None
+
+
+def target_of(house: House, plan_id: str, start: From, *, name: str = "") -> Phase | Checkpoint | None:
+    """Gives the phase whose beginning, or the checkpoint that a plan goes back to before it runs; None: it stays."""
     with house.database.read() as connection:
         plan = plans.get(connection, plan_id)
     if plan.status is PlanStatus.DRAFT:
         if start in (From.PHASE, From.TASK):
-            raise IllegalState(f"P{plan.number} has not run yet: it starts at its beginning")
-        return plan_verbs.execute(house, plan_id)
+            raise IllegalState(
+                f"P{plan.number} has not run yet: it starts at its beginning",
+                hint=f"start it: holdfast plan execute P{plan.number}",
+            )
+        return None
+    if plan.status is PlanStatus.CANCELLED or (plan.status is PlanStatus.COMPLETED and start is From.CURRENT):
+        clone = f"run it anew: holdfast plan clone P{plan.number}"
+        raise IllegalState(f"P{plan.number} is {plan.status}", hint=clone)
     match start:
         case From.BEGINNING:
-            rewinds.rollback_phase(house, plan_id, _phases(house, plan_id)[0].id, how)
+            return _phases(house, plan_id)[0]
         case From.PHASE:
-            rewinds.rollback_phase(house, plan_id, phase_named(house, plan_id, name).id, how)
+            return phase_named(house, plan_id, name)
         case From.TASK:
-            _rewind_to_start(house, plan_id, name, how)
+            return _start_of(house, plan_id, name)
         case From.CURRENT:
-            pass
-    return plan_verbs.resume(house, plan_id)
+            return None
 
 
 def _phases(house: House, plan_id: str) -> tuple[Phase, ...]:
@@ -69,15 +100,13 @@ def phase_named(house: House, plan_id: str, name: str = "") -> Phase:
     return found[0]
 
 
-def _rewind_to_start(house: House, plan_id: str, name: str, how: How | None) -> None:
+def _start_of(house: House, plan_id: str, name: str) -> Checkpoint | None:
+    """Gives the checkpoint at which a task began, None for one that has not."""
     with house.database.read() as connection:
         if not name:
             raise UsageError("which task is the plan to start from?", hint="name it: --task T4")
         task = tasks.get(connection, tasks.find(connection, name, plan_id=plan_id))
-        own = [each for each in checkpoints.of_plan(connection, plan_id) if each.task_id == task.id]
-    first = [each for each in own if each.kind is CheckpointKind.INITIAL and not each.superseded]
-    if first:
-        rewinds.rewind_task(house, task.id, first[-1], how)
+        return beginning_of(connection, task)
 
 
 # -- clones ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from holdfast.app.wire import House
 from holdfast.domain import conversation
 from holdfast.domain.checkpoint import Checkpoint
 from holdfast.domain.conversation import Conversation
-from holdfast.domain.plan import Plan, Project
+from holdfast.domain.plan import Plan, Project, refuse_deleted
 from holdfast.domain.restore import (
     BranchMove,
     Cut,
@@ -116,11 +116,9 @@ def rewind_task(
     again then. Raises `IllegalState` while the plan runs, or if somebody else was quicker.
     """
 
-    def deciding(connection: Connection) -> Decided:
-        decided = _rewind(house, connection, task_id, checkpoint, how or How())
-        return decided if continued is None else _going_on(decided, continued)
-
-    return _carry_out(house, deciding)
+    return _carry_out(
+        house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How(), continued)
+    )
 
 
 def rollback_plan(
@@ -146,8 +144,10 @@ def rollback_phase(house: House, plan_id: str, phase_id: str, how: How | None = 
     return _carry_out(house, lambda connection: _unphase(house, connection, plan_id, phase_id, how or How()))
 
 
-def preview_rewind(house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None) -> Preview:
-    return _preview(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How()))
+def preview_rewind(
+    house: House, task_id: str, checkpoint: Checkpoint, how: How | None = None, *, continued: Continued | None = None
+) -> Preview:
+    return _preview(house, lambda connection: _rewind(house, connection, task_id, checkpoint, how or How(), continued))
 
 
 def preview_rollback(
@@ -240,7 +240,14 @@ def picture(house: House, connection: Connection, plan_id: str) -> Picture:
     )
 
 
-def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Checkpoint, how: How) -> Decided:
+def _rewind(
+    house: House,
+    connection: Connection,
+    task_id: str,
+    checkpoint: Checkpoint,
+    how: How,
+    continued: Continued | None = None,
+) -> Decided:
     task = tasks.get(connection, task_id)
     checkpoints.get_by_id(connection, checkpoint.id)  # it may have been taken away since it was looked up
     if checkpoint.task_id != task.id:
@@ -253,7 +260,8 @@ def _rewind(house: House, connection: Connection, task_id: str, checkpoint: Chec
     _refuse_unborn(seen, f"T{task.number}", branch)
     told: dict[str, object] = {"task": task.key, "checkpoint": checkpoint.number, "was": task.head_checkpoint}
     cut = cut_at(seen, checkpoint, branch)
-    return _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
+    decided = _decided(house, connection, REWIND, seen, cut, how, told, task=task, checkpoint=checkpoint)
+    return decided if continued is None else _going_on(decided, continued)
 
 
 def _going_on(decided: Decided, continued: Continued) -> Decided:
@@ -298,7 +306,9 @@ def _rollback(
     decided = _decided(house, connection, ROLLBACK, seen, cut, how, told, variables=variables)
     if not only:
         return decided
-    return replace(decided, intent=replace(decided.intent, restoration=_only(seen, decided.intent.restoration, only)))
+    told = {**told, "tasks": [f"T{seen.task(each).number}" for each in only]}
+    restoration = _only(seen, decided.intent.restoration, only)
+    return replace(decided, intent=replace(decided.intent, restoration=restoration, told=told))
 
 
 def _only(seen: Picture, whole: Restoration, only: Sequence[str]) -> Restoration:
@@ -367,9 +377,14 @@ def _decided(
     checkpoint: Checkpoint | None = None,
     variables: dict[str, str] | None = None,
 ) -> Decided:
+    refuse_deleted(seen.plan)
     project = projects.get(connection, seen.plan.project_id)
     vault = house.workspaces.vault(project)
+    if how.branch_name and how.preserve is not Preserve.CREATE_BRANCH:
+        hint = f"leave out --branch-name, or say --preserve {Preserve.CREATE_BRANCH}"
+        raise UsageError(f"with {how.preserve} there is no branch that could have a name", hint=hint)
     if how.files:
+        told = {**told, "files": list(how.files)}
         restoration = _files_only(vault, seen, cut, task, how.files)
     else:
         restoration = decide(

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.app import tasks
 from holdfast.app.wire import House
 from holdfast.domain.plan import Project
+from holdfast.domain.restore import origin
 from holdfast.domain.step import Step, state, worked_seconds
 from holdfast.domain.task import Task
 from holdfast.errors import IllegalState, NotFound
-from holdfast.store import Imported, LogLine, Page, logs, step_lines, steps
+from holdfast.store import Connection, Imported, LogLine, Page, logs, step_lines, steps
 from holdfast.store import tasks as task_rows
 from holdfast.vcs import Diff
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step with its task, the state that follows from its fields, and the number of the step that it came after."""
+    """A step with its task, the state that follows from its fields, and the number of the step that it came after.
+
+    `restores` is the number of the step whose work it brought back.
+    """
 
     step: Step
     state: str
     task: Task
     parent: int | None = None
+    restores: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +60,27 @@ def list_(
             limit=limit,
             cursor=cursor or None,
         )
-        numbers = steps.numbers(connection, [step.parent_step_id for step in found.items if step.parent_step_id])
-        items = tuple(
-            StepView(step, state(step), task_rows.get(connection, step.task_id), numbers.get(step.parent_step_id or ""))
-            for step in found.items
+        return Page(_views(connection, found.items), found.next_cursor)
+
+
+def _views(connection: Connection, found: Sequence[Step]) -> tuple[StepView, ...]:
+    named = {step.parent_step_id or "" for step in found} | {origin(step) for step in found}
+    numbers = steps.numbers(connection, list(named))
+    return tuple(
+        StepView(
+            step,
+            state(step),
+            task_rows.get(connection, step.task_id),
+            numbers.get(step.parent_step_id or ""),
+            numbers.get(origin(step)) if origin(step) != step.id else None,
         )
-        return Page(items, found.next_cursor)
+        for step in found
+    )
 
 
 def get(house: House, project: Project, number: int) -> StepView:
     with house.database.read() as connection:
-        step = steps.get(connection, project.id, number)
-        return StepView(step, state(step), task_rows.get(connection, step.task_id))
+        return _views(connection, [steps.get(connection, project.id, number)])[0]
 
 
 def changes(house: House, project: Project, number: int) -> Diff:

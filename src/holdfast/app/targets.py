@@ -18,7 +18,8 @@ def find_checkpoint(connection: Connection, named: str, *, task: Task | None, pl
 
     It is named by its number, `T31@4`, the beginning of its id or of its commit (7 digits at least), its name, a stage
     of the plan, or `latest`. The nearest that fits is taken: a task's own before its plan's stages, a plan's own before
-    its tasks'. Raises `UsageError` that lists the candidates if several are as near, `NotFound` if there is none.
+    its tasks', what work led to before what was left behind. Raises `UsageError` that lists the candidates if several
+    are as near, `NotFound` if there is none.
     """
     wanted = references.read(named)
     if wanted.owner:
@@ -30,6 +31,7 @@ def find_checkpoint(connection: Connection, named: str, *, task: Task | None, pl
         found = checkpoints.matching(connection, wanted, plan_id=plan.id, task_id=None)
     if not found:
         raise _unknown(connection, named, task, plan)
+    found = tuple(each for each in found if not each.superseded) or found
     return references.only(named, [(_label(connection, each, plan), each) for each in found])
 
 

@@ -35,6 +35,7 @@ from holdfast.store import (
     projects,
     restorations,
     steps,
+    tasks,
 )
 from holdfast.store.iterations import Iteration
 from holdfast.store.operations import RESTORATION
@@ -44,17 +45,22 @@ REDO = "redo"
 # So far back is looked for what can be taken back.
 LOOKED_THROUGH = 1000
 _SAID_FIRST = ("plan", "task", "step", "checkpoint", "was")
+# What of an outcome is said elsewhere, or says nothing.
+_NOT_SAID = ("preserved", "saved", "undoes", "task")
+_NOTHING = ("", None, False)
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
     """One thing that can be taken back, named O4 or P3#2 (iteration 2). `undoes` names the deed that it took back.
 
+    `of` is the task or plan that it was done to.
     `kept` says as what the work that it left behind is kept: `branch NAME` or `stash REF`.
     """
 
     name: str
     kind: str
+    of: str
     plan_id: str
     actor: str
     at: datetime
@@ -74,13 +80,20 @@ def _deeds(connection: Connection, plan_id: str | None) -> tuple[Deed, ...]:
     done = operations.list_(connection, plan_id=plan_id, limit=LOOKED_THROUGH).items
     edited = iterations.recent(connection, LOOKED_THROUGH)
     numbers = {each.id: each.number for each in plans.list_(connection, limit=LOOKED_THROUGH, deleted=None).items}
-    found = [_of_operation(each) for each in done if each.status is OperationStatus.DONE and _is_deed(each)]
+    done = [each for each in done if each.status is OperationStatus.DONE and _is_deed(each)]
+    of_tasks = tasks.numbers(connection, {each.task_id for each in done if each.task_id})
+    found = [_of_operation(each, _whose(each, numbers, of_tasks)) for each in done]
     found += [
         _of_iteration(each, numbers[each.plan_id])
         for each in edited
         if "after" in each.content and each.plan_id in numbers and plan_id in (None, each.plan_id)
     ]
     return _with_effect(sorted(found, key=lambda deed: deed.at, reverse=True))
+
+
+def _whose(done: Operation, of_plans: Mapping[str, int], of_tasks: Mapping[str, int]) -> str:
+    task, plan = of_tasks.get(done.task_id or ""), of_plans.get(done.plan_id or "")
+    return f"T{task}" if task else f"P{plan}" if plan else ""
 
 
 def _is_deed(done: Operation) -> bool:
@@ -95,21 +108,28 @@ def _trashing(done: Operation) -> Moving | None:
     return moved.turned_round() if moved else None
 
 
-def _of_operation(done: Operation) -> Deed:
-    told = {name: value for name, value in done.outcome.items() if name not in ("preserved", "saved", "undoes")}
+def _of_operation(done: Operation, of: str) -> Deed:
+    told = {name: value for name, value in done.outcome.items() if name not in _NOT_SAID and value not in _NOTHING}
     # In an order of its own: PostgreSQL keeps none.
     names = sorted(told, key=lambda name: (_SAID_FIRST.index(name) if name in _SAID_FIRST else len(_SAID_FIRST), name))
-    words = " ".join(f"{name} {told[name]}" for name in names if told[name] not in ("", None, False))
+    words = " ".join(_said(name, told[name]) for name in names if told[name] != of)
     undoes = str(done.outcome.get("undoes") or "")
     preserved = cast("Mapping[str, object]", done.outcome.get("preserved") or {})
     kept = f"{preserved['type']} {preserved['reference']}" if preserved else ""
-    return Deed(f"O{done.number}", done.kind, done.plan_id or "", done.actor, done.started_at, words, undoes, kept=kept)
+    name, plan_id = f"O{done.number}", done.plan_id or ""
+    return Deed(name, done.kind, of, plan_id, done.actor, done.started_at, words, undoes, kept=kept)
+
+
+def _said(name: str, value: object) -> str:
+    if value is True:
+        return name
+    return f"{name} {', '.join(map(str, cast('list[object]', value))) if isinstance(value, list) else value}"
 
 
 def _of_iteration(edited: Iteration, plan: int) -> Deed:
     undoes = f"P{plan}#{edited.content['of']}" if edited.kind == "revert" else ""
-    name = f"P{plan}#{edited.number}"
-    return Deed(name, edited.kind, edited.plan_id, edited.author, edited.created_at, planning.summary(edited), undoes)
+    name, told = f"P{plan}#{edited.number}", planning.summary(edited)
+    return Deed(name, edited.kind, f"P{plan}", edited.plan_id, edited.author, edited.created_at, told, undoes)
 
 
 def _with_effect(newest_first: list[Deed]) -> tuple[Deed, ...]:
@@ -156,7 +176,7 @@ def chosen(house: House, name: str = "", *, plan_id: str | None = None) -> Deed:
         return last
     named = next((each for each in found if each.name.lower() == name.strip().lower()), None)
     if named is None:
-        raise IllegalState(f"there is no deed {name} that could be undone", hint="look: holdfast operations")
+        raise NotFound(f"there is no operation {name} that could be undone", hint="look: holdfast operations")
     if not named.in_effect:
         raise IllegalState(f"{named.name} has been undone already", hint="put it again: holdfast redo")
     return named

@@ -94,15 +94,17 @@ def _deed(name: str, decided: Decided) -> str:
 
     left = count(decided.left, "message")
     code = f", and take its code back to {name}@{decided.checkpoint.number}" if decided.checkpoint else ""
-    return f"take the conversation of {name} back by {left}, to {decided.after.message_count}{code}"
+    moved = " (so that no tool call is cut from its result)" if decided.moved else ""
+    return f"take the conversation of {name} back by {left}{moved}, to {decided.after.message_count}{code}"
 
 
 def _tell(session: Session, name: str, done: Decided) -> None:
     from holdfast.cli.render import count, say
 
     kept, left = count(done.after.message_count, "message"), count(done.left, "message")
-    say(session.out, f"the conversation of {name} has {kept}; {left} left behind")
+    say(session.out, f"the conversation of {name} has {kept}; {left} left behind ({done.operation})")
     if done.moved is not None:
         session.note("a tool call would have been cut from its result: the cut is before the call")
     if done.checkpoint is not None:
         say(session.out, f"the code is that of {name}@{done.checkpoint.number}")
+    session.note("take it back: holdfast undo")

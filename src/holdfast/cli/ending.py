@@ -51,7 +51,7 @@ def tell(session: Session, house: House, view: PlanView) -> None:
     else:
         for line in board.header(view):
             out.print(line, soft_wrap=True)
-    changed = plans.changes(house, view.plan.id) if view.plan.run and not _forked(view) else None
+    changed = plans.changes(house, view.plan.id) if view.plan.run and not _forked(house, view) else None
     show(out, facts(_figures(view, changed)))
     for task in view.tasks:
         if task.status is TaskStatus.FAILED:
@@ -104,7 +104,7 @@ def advice(house: House, view: PlanView) -> list[str]:
     match plan.status:
         case PlanStatus.COMPLETED if task := races.raced(house, view):
             return [_pick(task)]
-        case PlanStatus.COMPLETED if forked := _forked(view):
+        case PlanStatus.COMPLETED if forked := _forked(house, view):
             return _of_fork(view, forked)
         case PlanStatus.COMPLETED:
             written = (
@@ -134,9 +134,8 @@ def advice(house: House, view: PlanView) -> list[str]:
             return []
 
 
-def _forked(view: PlanView) -> Task | None:
-    """Gives the fork that a plan is, whose work is on a branch of its own; None for any other plan."""
-    return view.tasks[0] if len(view.tasks) == 1 and view.tasks[0].fork_point else None
+def _forked(house: House, view: PlanView) -> Task | None:
+    return plans.fork_of(house, view.plan, view.project, view.tasks)
 
 
 def _of_fork(view: PlanView, forked: Task) -> list[str]:

@@ -94,9 +94,8 @@ def fork(
         if dry_run:
             from holdfast.cli.consent import consents
 
-            consents(
-                session, f"fork T{tasks.show(house, task_id).task.number} at {point.label}", yes=True, dry_run=True
-            )
+            original = forks.ready(house, task_id, point, _wanted(options)).view.task
+            consents(session, f"fork T{original.number} at {point.label}", yes=True, dry_run=True)
             return 0
         made = forks.fork(house, task_id, point, _wanted(options))
         _tell(session, house, made)
@@ -162,14 +161,16 @@ def resume_from(
 @click.option("--context", default="", metavar="TEXT", help="What its agent is told.")
 @yes_option
 @dry_run_option
-def continue_(session: Session, task: str, mode: str, at: str, context: str, yes: bool, dry_run: bool) -> int:
+def continue_(session: Session, task: str, mode: str, at: str, context: str, **options: bool) -> int:
     """Let a task that does not run go on: where it is, from its beginning, or from a checkpoint.
 
     Going back leaves nothing lost: what is left behind is kept on a branch and in a checkpoint, as with `task rewind`.
     """
-    from holdfast.app import continuations, tasks
+    from holdfast.app import continuations, rewinds, tasks
+    from holdfast.app.rewinds import Continued
     from holdfast.cli.consent import consents
     from holdfast.cli.render import safe
+    from holdfast.cli.rewind_commands import agreed
 
     with session.house() as house:
         view = tasks.show(house, tasks.find(house, task))
@@ -177,7 +178,12 @@ def continue_(session: Session, task: str, mode: str, at: str, context: str, yes
         target = continuations.target_of(house, view.task.id, chosen, at=at, context=context)
         back = f" from T{view.task.number}@{target.number}" if target else ""
         deed = f"let T{view.task.number} {safe(view.task.title)} go on{back} ({mode.replace('_', ' ')})"
-        if (dry_run or target is not None) and not consents(session, deed, yes=yes, dry_run=dry_run):
+        if target is not None:
+            going = Continued(mode, context)
+            preview = rewinds.preview_rewind(house, view.task.id, target, continued=going)
+            if not agreed(session, deed, preview, options):
+                return 0
+        elif options["dry_run"] and not consents(session, deed, yes=False, dry_run=True):
             return 0
         changed = continuations.continue_task(house, view.task.id, chosen, at=at, context=context)
         if session.json:

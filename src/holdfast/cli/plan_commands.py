@@ -14,6 +14,8 @@ from holdfast.cli.timeline_commands import Wanted, history_options, phase_option
 from holdfast.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdfast.app.plans import PlanView, Preview
     from holdfast.app.wire import House
 
@@ -169,30 +171,56 @@ def export(session: Session, plan: str, output: Path | None) -> int:
 @click.option("--phase", default="", metavar="PHASE", help="With --from phase: its title or number.")
 @click.option("--task", default="", metavar="TASK", help="With --from task: which one.")
 @yes_option
+@dry_run_option
 @detach_option
 @wait_option
 def execute(
-    session: Session, plan: str, start: str | None, phase: str, task: str, yes: bool, detach: bool, wait: bool
+    session: Session, plan: str, start: str | None, phase: str, task: str, detach: bool, wait: bool, **options: Any
 ) -> int:
     """Start a draft and show its progress, or run a plan again from somewhere."""
-    from holdfast.app import history, plans, restarts
-    from holdfast.cli.consent import consents
+    from holdfast.app import history, plans
 
+    for name, given in (("phase", phase), ("task", task)):
+        if given and start != name:
+            raise UsageError(f"--{name} says which one with --from {name}", hint=f"say --from {name} --{name} {given}")
+    if start is None and options["dry_run"]:
+        raise UsageError("--dry-run shows what --from would take back", hint="look at it: holdfast plan show")
     with session.house() as house:
         plan_id = plans.find(house, plan)
         since = history.last_event(house)
         if start is None:
             plans.execute(house, plan_id)
-        else:
-            number = plans.show(house, plan_id).plan.number
-            if not consents(session, f"run P{number} again from its {start}", yes=yes, dry_run=False):
-                return 0
-            restarts.run_from(house, plan_id, restarts.From(start), name=task if start == "task" else phase)
+        elif not _run_from(session, house, plan_id, start, phase or task, options):
+            return 0
         if detach:
             return started(session, house, plan_id)
         from holdfast.cli.follow import work_on
 
         return work_on(session, house, [plan_id], wait=wait, since=since)
+
+
+def _run_from(session: Session, house: House, plan_id: str, start: str, name: str, options: Mapping[str, Any]) -> bool:
+    """Shows what would be taken back, asks, and starts the plan from there; tells whether it did."""
+    from holdfast.app import plans, restarts
+    from holdfast.cli.consent import consents
+    from holdfast.cli.render import safe
+    from holdfast.cli.rewind_commands import agreed
+    from holdfast.domain.plan import Phase
+
+    chosen = restarts.From(start)
+    target = restarts.target_of(house, plan_id, chosen, name=name)
+    preview = restarts.preview_from(house, plan_id, chosen, name=name)
+    place = {"current": "where it is", "beginning": "its beginning", "task": name}.get(start, "")
+    if not place and isinstance(target, Phase):
+        place = f"the phase '{safe(target.title)}'"
+    deed = f"run P{plans.show(house, plan_id).plan.number} again from {safe(place)}"
+    if preview is not None:
+        if not agreed(session, deed, preview, options):
+            return False
+    elif options["dry_run"]:
+        return consents(session, deed, yes=False, dry_run=True)
+    restarts.run_from(house, plan_id, chosen, name=name)
+    return True
 
 
 @plan.verb("clone", example="holdfast plan clone P3 --at after_planning")
@@ -430,12 +458,11 @@ def merge(session: Session, plan: str, branch: str, back: bool, yes: bool, dry_r
             return _merge_files(session, house, view, back=back, yes=yes, dry_run=dry_run)
         if back:
             raise UsageError("--back is for projects without git", hint="delete the branch: git branch -D NAME")
-        name = branch or view.plan.branch
+        name = plans.merge(house, plan_id, branch=branch, dry_run=dry_run)
         if dry_run:
             plans.merge(house, plan_id, branch=branch, dry_run=True)
             consents(session, f"write the branch {safe(name)} into {safe(view.project.path)}", yes=yes, dry_run=True)
             return 0
-        name = plans.merge(house, plan_id, branch=branch)
     if session.json:
         session.document({"branch": name, "repository": view.project.path})
     else:

@@ -57,10 +57,10 @@ def glyph(state: str) -> Text:
     return Text(mark, style=style)
 
 
-def word(state: object) -> Text:
-    """Gives a state as its mark and its word, in its colour."""
+def word(state: object, more: str = "") -> Text:
+    """Gives a state as its mark and its word, in its colour, with what more is to be said of it."""
     mark, style = GLYPHS.get(str(state), ("", ""))
-    return Text(f"{mark} {str(state).replace('_', ' ')}".strip(), style=style)
+    return Text(f"{mark} {str(state).replace('_', ' ')}{more}".strip(), style=style)
 
 
 def style_of(state: object) -> str:
@@ -198,15 +198,23 @@ def asked_in(gate: Approval) -> str:
     return f"{gate.title.partition(': ')[0]}: {question}" + (f" ({chosen})" if chosen else "")
 
 
-def steps_table(rows: Iterable[tuple[Step, str, str]], *, parents: Mapping[int, int | None] | None = None) -> Table:
-    """Makes a table of steps, each with its state and what names its task; with `parents`, what each came after."""
+def steps_table(
+    rows: Iterable[tuple[Step, str, str]],
+    *,
+    parents: Mapping[int, int | None] | None = None,
+    restores: Mapping[int, int | None] | None = None,
+) -> Table:
+    """Makes a table of steps, each with its state and what names its task; with `parents`, what each came after.
+
+    `restores` are the steps whose work some of them brought back.
+    """
     from holdfast.domain.step import worked_seconds
 
     shown = [
         [
             str(step.number),
             *([str(parents.get(step.number) or "")] if parents is not None else []),
-            word(state),
+            word(state, f", restores {first}" if (first := (restores or {}).get(step.number)) else ""),
             task,
             f"#{step.attempt}",
             short(step.commit_after or step.commit_before),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -71,10 +71,17 @@ def rewind(session: Session, task: str, target: str, **options: Any) -> int:
             checkpoint = find_checkpoint(connection, target, task=view.task, plan=view.plan)
         chosen = how(options["preserve"], options["branch_name"], options["files"])
         preview = rewinds.preview_rewind(house, view.task.id, checkpoint, chosen)
-        deed = f"rewind T{view.task.number} to T{view.task.number}@{checkpoint.number}"
+        name = f"T{view.task.number}"
+        deed = f"{_back(name, options['files'])} to {name}@{checkpoint.number}"
         if not agreed(session, deed, preview, options):
             return 0
         return told(session, rewinds.rewind_task(house, view.task.id, checkpoint, chosen), deed)
+
+
+def _back(name: str, files: tuple[str, ...]) -> str:
+    from holdfast.cli.render import safe
+
+    return f"take {safe(', '.join(files))} of {name} back" if files else f"take {name} back"
 
 
 @verb("rollback", example="holdfast plan rollback P3 --to after_planning")
@@ -95,7 +102,10 @@ def rollback(session: Session, plan: str, target: str, **options: Any) -> int:
         ids = [tasks.find(house, each, plan_id=view.plan.id) for each in options["only"]]
         chosen = how(options["preserve"], options["branch_name"], options["files"])
         preview = rewinds.preview_rollback(house, view.plan.id, checkpoint, chosen, ids)
-        deed = f"roll P{view.plan.number} back to the checkpoint {checkpoint.name or checkpoint.number}"
+        owner = {task.id: f"T{task.number}" for task in view.tasks}
+        taken = ", ".join(owner[each] for each in ids) or f"P{view.plan.number}"
+        point = f"{owner.get(checkpoint.task_id or '', f'P{view.plan.number}')}@{checkpoint.number}"
+        deed = f"{_back(taken, options['files'])} to {point}{f' ({checkpoint.name})' if checkpoint.name else ''}"
         if not agreed(session, deed, preview, options):
             return 0
         return told(session, rewinds.rollback_plan(house, view.plan.id, checkpoint, chosen, ids), deed)
@@ -163,7 +173,8 @@ def operations(session: Session, plan: str) -> int:
         rows = [
             [
                 each.name,
-                each.kind,
+                each.kind.replace("_", " "),
+                each.of,
                 each.told or each.undoes,
                 state,
                 each.kept,
@@ -173,12 +184,12 @@ def operations(session: Session, plan: str) -> int:
             for each in found
             for state in ["" if each.in_effect else "undone"]
         ]
-        show(session.out, table(["operation", "kind", "what", "", "kept", "by", "when"], rows))
+        show(session.out, table(["operation", "kind", "of", "what", "", "kept", "by", "when"], rows))
     return 0
 
 
 def described(deed: Deed) -> str:
-    return f"{deed.name}, {deed.kind} {deed.told or deed.undoes}".strip()
+    return f"{deed.name}, {deed.kind.replace('_', ' ')} of {deed.of}: {deed.told or deed.undoes}".strip(" :")
 
 
 def _done(session: Session, deed: Deed, text: str) -> int:
@@ -192,7 +203,7 @@ def _done(session: Session, deed: Deed, text: str) -> int:
 # -- shown before and after ------------------------------------------------------------------------------------------
 
 
-def agreed(session: Session, deed: str, preview: Preview, options: dict[str, Any]) -> bool:
+def agreed(session: Session, deed: str, preview: Preview, options: Mapping[str, Any]) -> bool:
     """Shows what going back would do and asks; `--dry-run` only shows it."""
     from holdfast.cli.consent import consents
 

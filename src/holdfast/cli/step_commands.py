@@ -55,7 +55,8 @@ def steps(session: Session, project: str, plan: str, task: str, active: bool, li
     elif page.items:
         rows = ((each.step, each.state, f"T{each.task.number} {each.task.title}") for each in page.items)
         parents = {each.step.number: each.parent for each in page.items}
-        show(session.out, steps_table(rows, parents=parents))
+        restores = {each.step.number: each.restores for each in page.items}
+        show(session.out, steps_table(rows, parents=parents, restores=restores))
         session.more(page.next_cursor)
     else:
         say(session.out, "no steps")
@@ -86,6 +87,7 @@ def show(session: Session, number: str, project: str) -> int:
         tail = views.tail(house, found.step, 10)
     if session.json:
         shown = {"state": found.state, "step": found.step, "task": found.task, "spent": spent([found.step])}
+        shown |= {"parent": found.parent, "restores": found.restores}
         session.document({**shown, "log_tail": tail})
     else:
         _show(session, found, tail)
@@ -107,6 +109,7 @@ def _show(session: Session, found: StepView, tail: tuple[LogLine, ...]) -> None:
         facts(
             [
                 ("  state", word(found.state)),
+                ("  restores", f"step {found.restores}" if found.restores else ""),
                 ("  attempt", str(step.attempt)),
                 ("  branch", step.branch),
                 ("  commits", f"{step.commit_before} → {step.commit_after or '…'}"),
@@ -262,6 +265,8 @@ def log(session: Session, number: str, project: str, follow: bool) -> int:
                 after = line.id
                 _print_line(session, line)
             if not follow or found.step.ended_at is not None or not found.step.active:
+                if found.restores:
+                    session.note(f"step {chosen} restores what another did: holdfast step log {found.restores}")
                 return 0
             time.sleep(0.1)
 

@@ -127,9 +127,11 @@ def _go_back(
     session: Session, house: House, plan: Plan, mode: Mode, deed: str, *, at: str, context: str, options: dict[str, Any]
 ) -> int:
     """Shows what of the plan would go back, asks, and does it; without anything to go back it only adds the context."""
+    from holdfast.app import plans
     from holdfast.app import supervisor_resumes as verbs
     from holdfast.cli.consent import consents
     from holdfast.cli.rewind_commands import agreed, how, told
+    from holdfast.domain.transitions import PlanStatus
 
     chosen = how(options["preserve"], options["branch_name"])
     preview = verbs.preview_with(house, plan.id, mode, at=at, context=context, how=chosen)
@@ -139,8 +141,10 @@ def _go_back(
     elif not agreed(session, deed, preview, options):
         return 0
     done = verbs.resume_with(house, plan.id, mode, at=at, context=context, how=chosen)
-    session.note(f"go on: holdfast resume P{plan.number}")
-    return told(session, done, deed)
+    code = told(session, done, deed)
+    if plans.show(house, plan.id).plan.status is not PlanStatus.COMPLETED:
+        session.note(f"go on: holdfast resume P{plan.number}")
+    return code
 
 
 def _deed(number: int, mode: str, at: str, context: str) -> str:

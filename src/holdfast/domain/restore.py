@@ -103,6 +103,8 @@ class PlanPoint:
     variables: Mapping[str, str]
     head_message_id: str | None = None
     context: str = ""
+    error: str = ""
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,7 +484,7 @@ def _plan_open(picture: Picture, move: PlanMove | None) -> PlanMove | None:
     before = move.before if move else plan_point(picture.plan, picture.head_message_id)
     after = move.after if move else before
     if after.status is PlanStatus.COMPLETED:
-        after = replace(after, status=PlanStatus.PAUSED, reason=PauseReason.USER)
+        after = replace(after, status=PlanStatus.PAUSED, reason=PauseReason.USER, ended_at=None)
     if after.stage in _IMPLEMENTED:
         after = replace(after, stage=PlanStage.IMPLEMENTING)
     return PlanMove(before, after) if after != before else move
@@ -609,7 +611,16 @@ def _phase_at(
 
 def plan_point(plan: Plan, head_message_id: str | None) -> PlanPoint:
     """Gives what of a plan goes back and forth, as it is."""
-    return PlanPoint(plan.status, plan.pause_reason, plan.stage, dict(plan.variables), head_message_id, plan.context)
+    return PlanPoint(
+        status=plan.status,
+        reason=plan.pause_reason,
+        stage=plan.stage,
+        variables=dict(plan.variables),
+        head_message_id=head_message_id,
+        context=plan.context,
+        error=plan.error,
+        ended_at=plan.ended_at,
+    )
 
 
 def _plan_at(picture: Picture, touched: bool, variables: Mapping[str, str] | None, *, stays: bool) -> PlanMove | None:
@@ -619,9 +630,8 @@ def _plan_at(picture: Picture, touched: bool, variables: Mapping[str, str] | Non
         return None
     stage = PlanStage.IMPLEMENTING if touched and now.stage in _IMPLEMENTED else now.stage
     kept = dict(now.variables) if variables is None else dict(variables)
-    return PlanMove(
-        now, replace(now, status=PlanStatus.PAUSED, reason=PauseReason.ROLLBACK, stage=stage, variables=kept)
-    )
+    paused = replace(now, status=PlanStatus.PAUSED, reason=PauseReason.ROLLBACK, error="", ended_at=None)
+    return PlanMove(now, replace(paused, stage=stage, variables=kept))
 
 
 def _superseded(

@@ -188,7 +188,7 @@ def prepare(runtime: Runtime, work: Work) -> Ready:
         head = vault.head(work.place.branch)
     assert head is not None
     failpoint("engine.prepare.branch_made")
-    from_branch = starts_clean(runtime, work)
+    from_branch = starts_clean(runtime, work, vault.tree_of(head))
     if from_branch:
         runtime.workspaces.forget_missing(work.place)
     with runtime.workspaces.worktree(work.place, recreate=from_branch) as worktree:
@@ -224,16 +224,20 @@ def lacks_initial(runtime: Runtime, task: Task) -> bool:
         return not checkpoints.has_own(connection, task.id)
 
 
-def starts_clean(runtime: Runtime, work: Work) -> bool:
-    """Tells whether this run starts from what its branch holds.
+def starts_clean(runtime: Runtime, work: Work, tree: str) -> bool:
+    """Tells whether this run starts from what its branch holds, the files `tree`.
 
     A command always does, so that trying it again means the same, and who may only read; an agent goes on from what
-    its last attempt left.
+    its last attempt left, or from within one that it was put back to.
     """
     if work.task.executor is Executor.COMMAND or work.task.read_only:
         return True
     with runtime.database.read() as connection:
-        return not any(step.branch == work.place.branch for step in steps.of_task(connection, work.task.id))
+        own = [each for each in steps.of_task(connection, work.task.id) if each.branch == work.place.branch]
+        if any(each.active for each in own):
+            return False
+        head = work.task.head_checkpoint if own else 0
+        return head == 0 or checkpoints.get(connection, head, task_id=work.task.id).tree == tree
 
 
 def clean(runtime: Runtime, work: Work, worktree: Worktree, tree: str, head: str) -> OwnGit:

@@ -22,7 +22,6 @@ from holdfast.store import events, steps
 from holdfast.store.tables import checkpoints, phases, plans, tasks
 
 _ENDED_PHASES = frozenset({PhaseStatus.COMPLETED, PhaseStatus.FAILED, PhaseStatus.SKIPPED})
-_ENDED_PLANS = frozenset({PlanStatus.COMPLETED, PlanStatus.FAILED})
 
 
 def apply(connection: Connection, restoration: Restoration, plan: Plan, *, actor: str) -> None:
@@ -118,8 +117,8 @@ def _put_plan(connection: Connection, plan: Plan, move: PlanMove, actor: str, id
             "stage": then.stage,
             "variables": dict(then.variables),
             "stop": None,
-            "error": "",
-            "ended_at": clock.now() if then.status in _ENDED_PLANS else None,
+            "error": then.error,
+            "ended_at": then.ended_at,
         }
     connection.execute(update(plans).where(plans.c.id == plan.id).values(**values))
     told = {"from": plan.status, "to": then.status, "reason": then.reason, "stage": then.stage}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,6 +104,12 @@ _TAKEN = (
 def get(connection: Connection, task_id: str) -> Task:
     """Gives one task; raises `NotFound`."""
     return entity(Task, one(connection, _BY_ID, "such task", {"wanted": task_id}))
+
+
+def numbers(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """Gives the numbers of tasks by their ids."""
+    query = select(tasks.c.id, tasks.c.number).where(tasks.c.id.in_(ids))
+    return {row.id: row.number for row in connection.execute(query)}
 
 
 def lock(connection: Connection, task_id: str) -> Task:
