@@ -140,6 +140,7 @@ class GoingBack(Played):
         self.done: list[tuple[World, World]] = []
         self.undone: list[tuple[World, World]] = []
         self.swept = False
+        self.marked = False
         self.run()
 
     # -- what is there ---------------------------------------------------------------------------------------------
@@ -173,6 +174,7 @@ class GoingBack(Played):
         with self.bench.working() as worker:
             view = self.bench.until(worker, self.plan)
         assert view.plan.status is PlanStatus.COMPLETED, view.plan
+        self.marked = False
         expected: dict[str, World] = {}
         dropped = self.world
         files = self.world.committed
@@ -215,6 +217,7 @@ class GoingBack(Played):
         view = plans.show(self.bench.house, self.plan)
         tasks.checkpoint(self.bench.house, view.tasks[self.world.done - 1].id, "by hand")
         self.learn({CheckpointKind.MANUAL: self.world})
+        self.marked = True
 
     @rule(data=st.data(), preserve=st.sampled_from(Preserve))
     def rewind(self, data: st.DataObject, preserve: Preserve) -> None:
@@ -274,7 +277,7 @@ class GoingBack(Played):
         try:
             undo.undo(self.bench.house)
         except IllegalState:
-            assert not possible or self.ran_since() or self.swept, "nothing has happened since"
+            assert not possible or self.ran_since() or self.swept or self.marked, "nothing has happened since"
             self.done.clear()
             return
         self.done.pop()
