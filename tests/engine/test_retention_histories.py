@@ -43,6 +43,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("gc"), which, st.integers(0, 0)),
 )
 
+BRANCH = "b"
+
 
 @dataclass
 class Made:
@@ -117,7 +119,7 @@ class Past:
                 task_id=task.id,
                 run=self.runs,
                 attempt=1,
-                branch="b",
+                branch=BRANCH,
                 commit_before=self.plan.base_commit,
                 actor="tester",
             )
@@ -243,7 +245,7 @@ def live(bench: Bench, history: list[tuple[str, int, Any]]) -> None:
         plan, _, made = plans.add(connection, plan, [phase], wanted, actor="tester")
     path = bench.house.places.vault(bench.project.id)
     with Vault.open(path) as vault:
-        vault.fetch(bench.repository, base)
+        vault.create_branch(BRANCH, vault.fetch(bench.repository, base))
         past = Past(bench, plan, made, vault, clock.now())
     for kind, index, value in [*history, ("age", 0, 0), ("gc", 0, 0)]:
         task = past.tasks[index]
