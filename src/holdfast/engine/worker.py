@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from contextlib import ExitStack
 
 from dbos import DBOS
@@ -33,6 +34,7 @@ from holdfast.store import Worker as WorkerRow
 WORKFLOWS = (plan_run.run_plan, task_run.run_task)
 # How soon a driver that waits for a person or a time hears that it was woken.
 WAKE_POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 10.0
 
 
 class Worker:
@@ -69,8 +71,9 @@ class Worker:
             # Before the queue is looked at for the first time, so that this finds what dead workers left.
             runtime.persistent(recover, self.runtime)
             failpoint("engine.worker.recovered")
-            self._launch(database)
+            launched = self._launch(database)
             stack.callback(DBOS.destroy)
+            stack.callback(_end_looking, launched)
             failpoint("engine.worker.launched")
             stack.callback(self.runtime.close)
             self._answering = Answering(self.runtime)
@@ -104,9 +107,9 @@ class Worker:
             seen_at=now,
         )
 
-    def _launch(self, database: Database) -> None:
+    def _launch(self, database: Database) -> DBOS:
         home = self.runtime.places.home
-        DBOS(
+        launched = DBOS(
             config={
                 "name": application(home),
                 "application_version": APPLICATION_VERSION,
@@ -120,3 +123,13 @@ class Worker:
         )
         DBOS.listen_queues([self.runtime.engine.register_queue(home, FIRST_POLL_SECONDS)])
         DBOS.launch()
+        return launched
+
+
+def _end_looking(launched: DBOS) -> None:
+    """Ends the threads that look at queues before the loop in which what they find runs: DBOS ends that first."""
+    for stop in launched.background_thread_stop_events:
+        stop.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join(_PATIENCE_SECONDS)
