@@ -1,6 +1,6 @@
 """Cuts the power of a machine that runs the sample plan, at any moment; then the machine starts again and goes on.
 
-    sudo python -m tests.crash.power --cuts 100 --on ext4 --folder <a folder on XFS or btrfs>
+    sudo python -m tests.crash.power --cuts 100 --on ext4 --folder FOLDER
 
 The run lies on a filesystem in a file. At a cut all that works on it is killed and the file is cloned as it is: what
 the kernel had not written yet is gone, as without power. The clone is mounted in its place, and the machine has another
@@ -83,10 +83,14 @@ class Machine:
         """Ends whoever works on it, takes what has reached the disk, and starts again with that."""
         kill_run(scene.root, scene.token)
         clone = self.folder / "clone"
-        subprocess.run(["cp", "--reflink=always", str(self.image), str(clone)], check=True)
+        self.copy(clone)
         self.stop()
         clone.rename(self.image)
         self.start()
+
+    def copy(self, to: Path) -> None:
+        """Copies what has reached the disk, as it is at one moment."""
+        subprocess.run(["cp", "--reflink=always", str(self.image), str(to)], check=True)
 
 
 def play(machine: Machine, campaign: Campaign, story: Story, name: str) -> tuple[Report, Path]:
@@ -104,7 +108,7 @@ def play(machine: Machine, campaign: Campaign, story: Story, name: str) -> tuple
     kept = machine.folder / f"failed-{name}"
     if report.problems:
         os.sync()
-        subprocess.run(["cp", "--reflink=always", str(machine.image), str(kept)], check=True)
+        machine.copy(kept)
     else:
         elsewhere.unlink()
     return report, kept
@@ -149,7 +153,7 @@ def go_back(machine: Machine, campaign: Campaign, seed: int) -> tuple[Report, Pa
         problems += [f"after {' '.join(words)} {kill}: {each}" for each in wrong(scene)]
     kept = machine.folder / f"failed-back-{seed}"
     if problems:
-        subprocess.run(["cp", "--reflink=always", str(machine.image), str(kept)], check=True)
+        machine.copy(kept)
     return Report(story, tuple(problems), tuple(lives), None), kept
 
 

@@ -460,7 +460,6 @@ def merge(session: Session, plan: str, branch: str, back: bool, yes: bool, dry_r
             raise UsageError("--back is for projects without git", hint="delete the branch: git branch -D NAME")
         name = plans.merge(house, plan_id, branch=branch, dry_run=dry_run)
         if dry_run:
-            plans.merge(house, plan_id, branch=branch, dry_run=True)
             consents(session, f"write the branch {safe(name)} into {safe(view.project.path)}", yes=yes, dry_run=True)
             return 0
     if session.json:
